@@ -1,0 +1,197 @@
+//! What happens, named: every event as a `tracing` event, and to whoever observes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::key::Key;
+use crate::log::Mode;
+use crate::outcome::{Outcome, SkipReason, Tier};
+use crate::remote::BreakerState;
+
+/// Something that happened in the engine. Names are stable; see `docs/reference/events.md`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A read has its answer. Only emitted while somebody listens at debug level.
+    Read {
+        /// Which key.
+        key: Key,
+        /// How it was answered.
+        outcome: Outcome,
+        /// From which tier, if from one.
+        tier: Option<Tier>,
+        /// How old the answer is.
+        age: Duration,
+    },
+    /// A loaded value was not stored, or a request was not cached at all.
+    Skip {
+        /// Which key, as far as it is known.
+        key: String,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// A load failed.
+    LoadFailed {
+        /// Which key.
+        key: Key,
+        /// `loader`, `panicked`, `timed_out`.
+        reason: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// A value could not be stored remotely. The caller has it all the same.
+    StoreError {
+        /// Which key.
+        key: Key,
+        /// Why.
+        error: String,
+    },
+    /// Bytes in the remote tier were no entry for this node: a miss.
+    Rejected {
+        /// Which key.
+        key: Key,
+        /// [`Reject::as_str`](crate::Reject::as_str).
+        reason: &'static str,
+    },
+    /// An invalidation was made here.
+    Invalidated {
+        /// Hard or soft.
+        mode: Mode,
+        /// What it named.
+        patterns: Vec<String>,
+        /// Is it in the log, or queued?
+        delivered: bool,
+    },
+    /// A pattern was wider than written: it folded to a subtree.
+    Folded {
+        /// What it became.
+        pattern: String,
+    },
+    /// The remote tier is connected.
+    RemoteConnected {
+        /// Which.
+        remote: String,
+    },
+    /// The remote tier is out of reach.
+    RemoteConnectionFailed {
+        /// Which.
+        remote: String,
+        /// Why.
+        error: String,
+    },
+    /// The cache starts, or goes on, without its remote tier.
+    LocalOnly {
+        /// Why.
+        reason: String,
+    },
+    /// The breaker has changed.
+    Breaker {
+        /// From this.
+        from: BreakerState,
+        /// To this.
+        to: BreakerState,
+    },
+    /// Part of the log went by unseen: what cannot be verified is a miss.
+    Gap {
+        /// How it was noticed.
+        reason: &'static str,
+    },
+}
+
+impl Event {
+    /// The event's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Read { outcome: Outcome::Hit | Outcome::Coalesced, .. } => "cache_hit",
+            Event::Read { outcome: Outcome::Miss, .. } => "cache_miss_stored",
+            Event::Read { outcome: Outcome::Stale, .. } => "cache_stale",
+            Event::Read { outcome: Outcome::Bypass, .. } => "cache_bypass",
+            Event::Read { outcome: Outcome::Skip, .. } | Event::Skip { .. } => "cache_skip",
+            Event::LoadFailed { .. } => "cache_load_failed",
+            Event::StoreError { .. } => "cache_store_error",
+            Event::Rejected { .. } => "cache_rejected",
+            Event::Invalidated { .. } => "cache_invalidated",
+            Event::Folded { .. } => "cache_pattern_folded",
+            Event::RemoteConnected { .. } => "cache_redis_connected",
+            Event::RemoteConnectionFailed { .. } => "cache_redis_connection_failed",
+            Event::LocalOnly { .. } => "cache_local_only",
+            Event::Breaker { .. } => "cache_breaker",
+            Event::Gap { .. } => "cache_gap",
+        }
+    }
+}
+
+/// Is told what happens. Called where it happens: be quick, never block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn on_event(&self, event: &Event);
+
+    /// Does it want [`Event::Read`], which there is one of per read? Default: no.
+    fn wants_reads(&self) -> bool {
+        false
+    }
+}
+
+/// Tells everybody.
+#[derive(Default)]
+pub(crate) struct Events {
+    observers: Vec<Arc<dyn Observer>>,
+    reads_wanted: bool,
+}
+
+impl Events {
+    pub(crate) fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
+        let reads_wanted = observers.iter().any(|o| o.wants_reads());
+        Events { observers, reads_wanted }
+    }
+
+    /// A read's event, if anybody listens.
+    #[inline]
+    pub(crate) fn read(&self, event: impl FnOnce() -> Event) {
+        if self.reads_wanted || tracing::enabled!(target: "larder", tracing::Level::DEBUG) {
+            self.emit(event);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn emit(&self, event: impl FnOnce() -> Event) {
+        let event = event();
+        trace(&event);
+        for observer in &self.observers {
+            if !matches!(event, Event::Read { .. }) || observer.wants_reads() {
+                observer.on_event(&event);
+            }
+        }
+    }
+}
+
+fn trace(event: &Event) {
+    macro_rules! say {
+        ($level:ident, $($field:tt)*) => { tracing::$level!(target: "larder", event = event.name(), $($field)*) };
+    }
+    match event {
+        Event::Read { key, outcome, tier, age } => {
+            let tier = tier.map_or("", Tier::as_str);
+            say!(debug, %key, outcome = outcome.as_str(), tier, age_ms = age.as_millis() as u64);
+        }
+        Event::Skip { key, reason } => {
+            if reason.is_mistake() {
+                say!(error, key, reason = reason.as_str());
+            } else {
+                say!(debug, key, reason = reason.as_str());
+            }
+        }
+        Event::LoadFailed { key, reason, message } => say!(warn, %key, reason, message),
+        Event::StoreError { key, error } => say!(warn, %key, error),
+        Event::Rejected { key, reason } => say!(warn, %key, reason),
+        Event::Invalidated { mode, patterns, delivered } => {
+            say!(info, mode = mode.as_str(), ?patterns, delivered);
+        }
+        Event::Folded { pattern } => say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before"),
+        Event::RemoteConnected { remote } => say!(info, remote),
+        Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),
+        Event::LocalOnly { reason } => say!(warn, reason),
+        Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
+        Event::Gap { reason } => say!(warn, reason),
+    }
+}

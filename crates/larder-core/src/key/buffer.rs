@@ -1,0 +1,127 @@
+//! Where a key is written before anybody looks it up: on the stack, as long as it is not unusually long.
+
+use super::escape::escape_segment;
+use super::{Key, VARIANT};
+
+/// Keys up to this many bytes are built without allocating.
+const INLINE: usize = 128;
+
+/// Takes the segments of a key, one after the other.
+pub struct KeyWriter<'s> {
+    inline: [u8; INLINE],
+    len: usize,
+    spilled: Vec<u8>,
+    segments: usize,
+    /// Written behind the first segment: the sub-resource of a handle.
+    sub: &'s [u8],
+    /// Segments that do not count as the first: those of the handle's own prefix.
+    prefix: usize,
+}
+
+impl<'s> KeyWriter<'s> {
+    /// An empty key.
+    #[inline]
+    pub fn new() -> Self {
+        KeyWriter { inline: [0; INLINE], len: 0, spilled: Vec::new(), segments: 0, sub: b"", prefix: 0 }
+    }
+
+    /// A key in a namespace; `namespace` and `sub` are escaped already.
+    #[inline]
+    pub(crate) fn within(namespace: &[u8], sub: &'s [u8]) -> Self {
+        let mut writer = Self::new();
+        writer.push(namespace);
+        writer.segments = 1;
+        writer.prefix = 1;
+        writer.sub = sub;
+        writer
+    }
+
+    /// Adds a segment, escaped.
+    #[inline]
+    pub fn segment(&mut self, text: &str) {
+        self.begin();
+        escape_segment(text, |bytes| self.push(bytes));
+        self.end();
+    }
+
+    /// Adds a number as a segment.
+    #[inline]
+    pub fn number(&mut self, number: impl itoa::Integer) {
+        self.begin();
+        self.push(itoa::Buffer::new().format(number).as_bytes());
+        self.end();
+    }
+
+    /// Ends the key with a variant: 128 bits that tell apart what people call by one name.
+    pub fn variant(&mut self, bits: u128) {
+        self.finish();
+        self.push(&[VARIANT]);
+        let mut hex = [0_u8; 32];
+        for (i, digit) in hex.iter_mut().enumerate() {
+            let nibble = (bits >> (124 - 4 * i)) & 0xf;
+            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or_default()];
+        }
+        self.push(&hex);
+    }
+
+    /// Writes the sub-resource if no segment came for it to stand behind.
+    #[inline]
+    pub(crate) fn finish(&mut self) {
+        if !self.sub.is_empty() {
+            let sub = std::mem::take(&mut self.sub);
+            self.push(b":");
+            self.push(sub);
+        }
+    }
+
+    /// What is written so far.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        if self.spilled.is_empty() { &self.inline[..self.len] } else { &self.spilled }
+    }
+
+    /// The key, to keep.
+    pub fn to_key(&self) -> Key {
+        Key::from_bytes(self.as_bytes())
+    }
+
+    #[inline]
+    fn begin(&mut self) {
+        if self.segments > 0 {
+            self.push(b":");
+        }
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        self.segments += 1;
+        if self.segments == self.prefix + 1 && self.prefix > 0 {
+            self.finish();
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if self.spilled.is_empty() && end <= INLINE {
+            self.inline[self.len..end].copy_from_slice(bytes);
+            self.len = end;
+        } else {
+            self.spill(bytes);
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        if self.spilled.is_empty() {
+            self.spilled.extend_from_slice(&self.inline[..self.len]);
+        }
+        self.spilled.extend_from_slice(bytes);
+    }
+}
+
+impl Default for KeyWriter<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

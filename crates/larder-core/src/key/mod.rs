@@ -1,0 +1,119 @@
+//! Keys: segments joined by `:`, readable in `redis-cli`, escaped where a segment could be mistaken for structure.
+//!
+//! The text of a key is `namespace:segment:segment`. HTTP adds a *variant*, `~` and a hash, behind the text: it tells
+//! apart answers that people address by one name (two hosts, two languages). Selectors see only the part before it.
+
+mod buffer;
+mod escape;
+mod to_key;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::buffer::KeyWriter;
+pub use self::escape::MAX_TAG_BYTES;
+pub(crate) use self::escape::{canonical_segments, escape_tag};
+pub use self::to_key::{LoadKey, ToKey};
+
+/// Starts the variant behind a key's text. Escaped inside segments, so it stands nowhere else.
+pub(crate) const VARIANT: u8 = b'~';
+
+/// A whole key, shared by whoever needs it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<[u8]>);
+
+impl Key {
+    /// The key of `segments`; the first names the namespace.
+    pub fn of(segments: impl ToKey) -> Self {
+        let mut writer = KeyWriter::new();
+        segments.write_key(&mut writer);
+        writer.to_key()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Key(Arc::from(bytes))
+    }
+
+    /// The bytes: UTF-8 without control characters or spaces.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<[u8]> {
+        &self.0
+    }
+
+    /// The key without its variant: what people call it, and what selectors match.
+    pub fn name(&self) -> &[u8] {
+        name_of(&self.0)
+    }
+}
+
+/// The part of a key before its variant.
+pub(crate) fn name_of(key: &[u8]) -> &[u8] {
+    match key.iter().rposition(|&b| b == VARIANT) {
+        Some(at) => &key[..at],
+        None => key,
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+/// May `name` be the first segment of keys, a label in metrics and part of an environment variable's name?
+pub(crate) fn is_namespace_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_joined_by_colons_and_numbers_are_written_plainly() {
+        assert_eq!(Key::of(("trig", 123_u64, "logs")).to_string(), "trig:123:logs");
+        assert_eq!(Key::of(("trig", -5_i32)).to_string(), "trig:-5");
+    }
+
+    #[test]
+    fn no_two_different_segment_lists_make_one_key() {
+        let keys = [
+            Key::of(("a", "b", "c")),
+            Key::of(("a", "b:c")),
+            Key::of(("a", "b%3Ac")),
+            Key::of(("a", "b", "")),
+            Key::of(("a", "b")),
+            Key::of(("a", "b", "%")),
+            Key::of(("a", "b", "\0")),
+            Key::of(("a", "b~c")),
+        ];
+        for (i, a) in keys.iter().enumerate() {
+            for b in &keys[i + 1..] {
+                assert_ne!(a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn braces_stars_and_control_characters_never_reach_a_key() {
+        let key = Key::of(("a", "{slot}*?[x]\r\n \u{7f}~"));
+        assert!(key.as_bytes().iter().all(|b| b.is_ascii_graphic()), "{key}");
+        assert!(!key.as_bytes().iter().any(|b| b"{}*?[]~".contains(b)), "{key}");
+    }
+
+    #[test]
+    fn a_long_key_is_written_as_faithfully_as_a_short_one() {
+        let long = "x".repeat(5000);
+        assert_eq!(Key::of(("a", long.as_str())).as_bytes().len(), 5002);
+    }
+}

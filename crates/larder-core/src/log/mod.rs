@@ -1,0 +1,131 @@
+//! The invalidation log, as one node sees it.
+//!
+//! An invalidation is a record in one ordered log; the *stamps* are its snapshot: selector -> last position. Every node
+//! keeps a local table of stamps, so that deciding whether an entry is valid is local, pure and cheap.
+//!
+//! Two clocks: `n`, a counter of everything applied in this process, orders loads, entries and invalidations here; the
+//! [`Epoch`] orders what crosses processes. No wall clock orders anything.
+
+mod driver;
+mod lineage;
+mod node;
+mod table;
+
+use std::fmt;
+
+pub(crate) use self::driver::{Driver, Published};
+pub use self::lineage::Lineage;
+pub(crate) use self::node::{Node, Verdict};
+
+/// A position in the log: a point of one uninterrupted line of history. Points of different lines compare only through
+/// a [`Lineage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    /// The line's name: 64 random bits.
+    pub line: u64,
+    /// The position on it: microseconds of the server's time, or one more than the last.
+    pub at: u64,
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.line, self.at)
+    }
+}
+
+/// Where both clocks stood when a load began. Read as one pair, before the loader runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) n: u64,
+    /// `None`: this node has no position yet, so what is loaded never goes to a remote tier.
+    pub(crate) epoch: Option<Epoch>,
+}
+
+/// Hard: never served again. Soft: stale, may be served while it is loaded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// `expire`.
+    Soft,
+    /// `invalidate`.
+    Hard,
+}
+
+impl Mode {
+    /// As written in records and before the selector in stamps.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Soft => "s",
+            Mode::Hard => "h",
+        }
+    }
+}
+
+/// One entry of the log, as a remote tier returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its own position.
+    pub epoch: Epoch,
+    /// The position of the record before it; `None` at the beginning of all history.
+    pub prev: Option<Epoch>,
+    /// What it says.
+    pub body: RecordBody,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordBody {
+    /// Nothing: a barrier, or the beginning of a line.
+    Marker,
+    /// An invalidation.
+    Invalidation {
+        /// Hard or soft.
+        mode: Mode,
+        /// What it names, as text.
+        selectors: Vec<String>,
+        /// The call that wrote it; see [`Append::op`].
+        op: u64,
+    },
+    /// A record of a format this release does not know. Counts as "everything, hard".
+    Unknown,
+}
+
+/// An invalidation to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Hard or soft.
+    pub mode: Mode,
+    /// What it names, as text.
+    pub selectors: Vec<String>,
+    /// Random; tells the writer its own record.
+    pub op: u64,
+    /// The node that writes it.
+    pub node: String,
+    /// Why, for whoever asks later.
+    pub reason: String,
+    /// On whose behalf.
+    pub actor: String,
+}
+
+/// What opening the log answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The last position.
+    pub head: Epoch,
+    /// Where older lines were cut.
+    pub lineage: Lineage,
+    /// The stamps hold every invalidation after this position.
+    pub since: u64,
+    /// The server's time, in milliseconds since the Unix epoch.
+    pub server_ms: u64,
+}
+
+/// One row of the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which column.
+    pub mode: Mode,
+    /// The selector, as text.
+    pub selector: String,
+    /// The position of the last invalidation that named it.
+    pub at: u64,
+}

@@ -1,0 +1,164 @@
+//! The local stamp table: selector -> when it was last invalidated, by both clocks. Bounded; it says how far back it
+//! reaches.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::Mode;
+use crate::selector::{self, SelectorHash};
+
+/// Locks of the table. A reader meets a writer only if their selectors fall into the same part.
+const SHARDS: usize = 16;
+
+/// When a selector was last invalidated. Zero: not within the table's reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) n: u64,
+    pub(super) at: u64,
+}
+
+/// The two columns of a selector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row([Column; 2]);
+
+impl Row {
+    pub(super) fn column(&mut self, mode: Mode) -> &mut Column {
+        &mut self.0[mode as usize]
+    }
+
+    fn get(&self, mode: Mode) -> Column {
+        self.0[mode as usize]
+    }
+
+    fn join(self, other: Row) -> Row {
+        let max = |m: Mode| Column {
+            n: self.get(m).n.max(other.get(m).n),
+            at: self.get(m).at.max(other.get(m).at),
+        };
+        Row([max(Mode::Soft), max(Mode::Hard)])
+    }
+}
+
+type Rows = HashMap<SelectorHash, Row, foldhash::fast::RandomState>;
+
+/// Two generations: when the younger is full the older is forgotten and the younger takes its place.
+#[derive(Default)]
+struct Shard {
+    young: Rows,
+    old: Rows,
+    /// Where both clocks stood when `young` began: what was forgotten lies before.
+    began: Column,
+}
+
+impl Shard {
+    fn get(&self, selector: SelectorHash) -> Row {
+        let row = |rows: &Rows| rows.get(&selector).copied().unwrap_or_default();
+        row(&self.young).join(row(&self.old))
+    }
+}
+
+/// The rows. Writers are serialised by the caller; readers need nobody's leave.
+pub(super) struct Table {
+    shards: [RwLock<Shard>; SHARDS],
+    /// Rows in one generation of one shard.
+    limit: usize,
+    /// The table knows every invalidation applied after `n = floor`.
+    floor: AtomicU64,
+}
+
+impl Table {
+    /// A table of two generations of `limit` selectors.
+    pub(super) fn new(limit: usize) -> Self {
+        Table { shards: Default::default(), limit: (limit / SHARDS).max(1), floor: AtomicU64::new(0) }
+    }
+
+    fn shard(&self, selector: SelectorHash) -> &RwLock<Shard> {
+        // The upper bits: the maps inside use the lower ones.
+        &self.shards[usize::try_from(selector >> 60).unwrap_or_default() % SHARDS]
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    pub(super) fn raise_floor(&self, n: u64) {
+        self.floor.fetch_max(n, Ordering::AcqRel);
+    }
+
+    /// Changes the row of a selector. If that makes the table forget older rows, answers how far back it reached until
+    /// now by the second clock (`at`); `now` says where the clocks stand.
+    pub(super) fn write(
+        &self,
+        selector: SelectorHash,
+        now: Column,
+        change: impl FnOnce(&mut Row),
+    ) -> Option<u64> {
+        let mut shard = self.shard(selector).write();
+        let mut forgotten = None;
+        if shard.young.len() >= self.limit && !shard.young.contains_key(&selector) {
+            let boundary = std::mem::replace(&mut shard.began, now);
+            shard.old = std::mem::take(&mut shard.young);
+            if boundary != Column::default() || !shard.old.is_empty() {
+                // What `old` held until now is gone; it all lay before `boundary`.
+                self.raise_floor(boundary.n);
+                forgotten = Some(boundary.at);
+            }
+        }
+        let mut row = shard.get(selector);
+        change(&mut row);
+        shard.young.insert(selector, row);
+        forgotten
+    }
+
+    /// Changes every row.
+    pub(super) fn each(&self, mut change: impl FnMut(&mut Row)) {
+        for shard in &self.shards {
+            let shard = &mut *shard.write();
+            shard.young.values_mut().chain(shard.old.values_mut()).for_each(&mut change);
+        }
+    }
+
+    /// The highest `n` and `at` in each column over all selectors of an entry.
+    pub(super) fn newest(&self, key: &[u8], tags: &[Box<[u8]>]) -> [Column; 2] {
+        let mut newest = Row::default();
+        selector::each_of(key, tags, |hash| newest = newest.join(self.shard(hash).read().get(hash)));
+        newest.0
+    }
+
+    /// How many rows there are, in both generations.
+    pub(super) fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.read();
+                shard.young.len() + shard.old.len()
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_forgets_says_how_far_back_it_reaches() {
+        let table = Table::new(SHARDS * 4);
+        let mut reach = 0;
+        for n in 1..=1000_u64 {
+            let selector = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let forgotten = table.write(selector, Column { n, at: n }, |row| {
+                *row.column(Mode::Hard) = Column { n, at: n };
+            });
+            reach = reach.max(forgotten.unwrap_or(0));
+        }
+        assert!(table.len() <= SHARDS * 8, "{} rows", table.len());
+        assert!(table.floor() > 0 && reach == table.floor());
+        for n in table.floor() + 1..=1000 {
+            let selector = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            assert_eq!(table.shard(selector).read().get(selector).get(Mode::Hard).n, n);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The port to a remote tier and its log, and what protects reads from it.
+
+mod breaker;
+mod port;
+
+pub(crate) use self::breaker::{Breaker, Permit};
+pub use self::breaker::{BreakerOptions, BreakerState};
+pub use self::port::{Head, Link, Remote, RemoteError, Round, Stored};

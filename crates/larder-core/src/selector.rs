@@ -1,0 +1,233 @@
+//! What an invalidation names: a key, everything below a key, a tag, or everything.
+
+use std::fmt;
+use std::hash::BuildHasher;
+
+use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
+
+/// The longest selector taken from text, in bytes.
+const MAX_SELECTOR_BYTES: usize = 4096;
+
+/// The kinds of selector. Part of every hash, so that the tag `a` and the key `a` are two things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Kind {
+    All,
+    Under,
+    Key,
+    Tag,
+}
+
+/// Names what an invalidation is about. The same grammar everywhere: `trig:123:*`, `trig:123`, `#site`, `*`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Selector {
+    kind: Kind,
+    /// The key, prefix or tag; without `:*` or `#`.
+    name: Box<[u8]>,
+    folded: bool,
+}
+
+impl Selector {
+    /// `a:b:*`: the key of these segments, and every key below it. The first segment is the namespace.
+    pub fn under(segments: impl ToKey) -> Self {
+        Self::new(Kind::Under, Key::of(segments).as_bytes())
+    }
+
+    /// `a:b`: the key of these segments alone.
+    pub fn key(segments: impl ToKey) -> Self {
+        Self::new(Kind::Key, Key::of(segments).as_bytes())
+    }
+
+    /// `#tag`: every entry that carries the tag.
+    pub fn tag(tag: &str) -> Self {
+        Self::new(Kind::Tag, &key::escape_tag(tag))
+    }
+
+    /// `*`: every entry.
+    pub fn all() -> Self {
+        Self::new(Kind::All, b"")
+    }
+
+    pub(crate) fn of_key(writer: &KeyWriter<'_>) -> Self {
+        Self::new(Kind::Key, writer.as_bytes())
+    }
+
+    /// Everything below bytes that are a key already.
+    pub(crate) fn under_bytes(prefix: &[u8]) -> Self {
+        Self::new(Kind::Under, prefix)
+    }
+
+    fn new(kind: Kind, name: &[u8]) -> Self {
+        Selector { kind, name: name.into(), folded: false }
+    }
+
+    /// Reads a selector from text. A `*` that is not the last segment folds to the subtree before it
+    /// ([`folded`](Self::folded)): more goes, never less.
+    ///
+    /// # Errors
+    /// Empty or over-long text, and an empty tag.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(SelectorError::Empty);
+        }
+        if text.len() > MAX_SELECTOR_BYTES {
+            return Err(SelectorError::TooLong { len: text.len() });
+        }
+        if let Some(tag) = text.strip_prefix('#') {
+            return match tag.len() {
+                0 => Err(SelectorError::EmptyTag),
+                len if len > MAX_TAG_BYTES => Err(SelectorError::TooLong { len }),
+                _ => Ok(Self::tag(tag)),
+            };
+        }
+        let Some(star) = text.find('*') else {
+            return Ok(Self::new(Kind::Key, &key::canonical_segments(text)));
+        };
+        let folded = star + 1 != text.len() || !(star == 0 || text[..star].ends_with(':'));
+        let selector = match text[..star].rfind(':') {
+            Some(0) => return Err(SelectorError::NoNamespace),
+            Some(colon) => Self::new(Kind::Under, &key::canonical_segments(&text[..colon])),
+            None => Self::all(),
+        };
+        Ok(Selector { folded, ..selector })
+    }
+
+    /// Was this wider than the text it was read from? Worth an event: the writer may have expected less.
+    pub fn folded(&self) -> bool {
+        self.folded
+    }
+
+    /// Does the selector name this entry? (For tests and tools; the engine looks up hashes.)
+    pub fn matches(&self, key: &Key, tags: &[&str]) -> bool {
+        let name = key.name();
+        match self.kind {
+            Kind::All => true,
+            Kind::Key => name == &*self.name,
+            Kind::Under => {
+                name.strip_prefix(&*self.name).is_some_and(|rest| rest.is_empty() || rest[0] == b':')
+            }
+            Kind::Tag => tags.iter().any(|tag| *key::escape_tag(tag) == *self.name),
+        }
+    }
+
+    pub(crate) fn hash(&self) -> SelectorHash {
+        HASHER.hash(self.kind, &self.name)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = String::from_utf8_lossy(&self.name);
+        match self.kind {
+            Kind::All => f.write_str("*"),
+            Kind::Under => write!(f, "{name}:*"),
+            Kind::Key => f.write_str(&name),
+            Kind::Tag => write!(f, "#{name}"),
+        }
+    }
+}
+
+/// Why text is no selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    /// Nothing there.
+    #[error("an empty selector: write a key (`trig:123`), a subtree (`trig:123:*`), a tag (`#site`) or `*`")]
+    Empty,
+    /// `#` alone.
+    #[error("a tag without a name: write `#name`")]
+    EmptyTag,
+    /// Starts with `:`.
+    #[error("a selector that begins with `:` has no namespace")]
+    NoNamespace,
+    /// Longer than any key a selector may name.
+    #[error("a selector of {len} bytes: at most 4096, a tag at most 1024")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+/// A selector as the stamp table holds it. A collision costs a miss, never a stale answer.
+pub(crate) type SelectorHash = u64;
+
+struct Hasher(std::sync::LazyLock<foldhash::quality::RandomState>);
+
+static HASHER: Hasher = Hasher(std::sync::LazyLock::new(foldhash::quality::RandomState::default));
+
+impl Hasher {
+    #[inline]
+    fn hash(&self, kind: Kind, name: &[u8]) -> SelectorHash {
+        self.0.hash_one((kind as u8, name))
+    }
+}
+
+/// Calls `visit` with every selector that names an entry: everything, each subtree above it, its key, its tags.
+#[inline]
+pub(crate) fn each_of(key: &[u8], tags: &[Box<[u8]>], mut visit: impl FnMut(SelectorHash)) {
+    let name = key::name_of(key);
+    visit(HASHER.hash(Kind::All, b""));
+    for (at, _) in name.iter().enumerate().filter(|&(_, &b)| b == b':') {
+        visit(HASHER.hash(Kind::Under, &name[..at]));
+    }
+    visit(HASHER.hash(Kind::Under, name));
+    visit(HASHER.hash(Kind::Key, name));
+    for tag in tags {
+        visit(HASHER.hash(Kind::Tag, tag));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, bool) {
+        let selector = Selector::parse(text).unwrap();
+        (selector.to_string(), selector.folded())
+    }
+
+    #[test]
+    fn the_grammar_reads_back_what_it_writes() {
+        for text in ["trig:123:*", "trig:*", "trig:123:v1", "#site", "*"] {
+            assert_eq!(parsed(text), (text.to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn a_star_elsewhere_folds_to_the_subtree_before_it() {
+        assert_eq!(parsed("trig:12*"), ("trig:*".to_owned(), true));
+        assert_eq!(parsed("trig:*:photos"), ("trig:*".to_owned(), true));
+        assert_eq!(parsed("tr*"), ("*".to_owned(), true));
+    }
+
+    #[test]
+    fn text_without_a_meaning_is_refused_with_a_reason() {
+        for text in ["", "  ", "#", ":*"] {
+            assert!(Selector::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_in_user_input_is_a_character_not_a_wildcard() {
+        let selector = Selector::under(("trig", "*"));
+        assert!(!selector.matches(&Key::of(("trig", 123)), &[]));
+        assert!(selector.matches(&Key::of(("trig", "*", "logs")), &[]));
+    }
+
+    #[test]
+    fn the_hashes_of_an_entry_are_exactly_those_of_the_selectors_that_match_it() {
+        let key = Key::of(("trig", 123, "logs"));
+        let tags = [key::escape_tag("site").into_boxed_slice()];
+        let mut hashes = Vec::new();
+        each_of(key.as_bytes(), &tags, |h| hashes.push(h));
+        for text in ["*", "trig:*", "trig:123:*", "trig:123:logs:*", "trig:123:logs", "#site"] {
+            let selector = Selector::parse(text).unwrap();
+            assert!(selector.matches(&key, &["site"]), "{text}");
+            assert!(hashes.contains(&selector.hash()), "{text}");
+        }
+        for text in ["trig:123", "trig:12:*", "site", "#trig", "trig:123:log:*", "trig"] {
+            let selector = Selector::parse(text).unwrap();
+            assert!(!selector.matches(&key, &["site"]), "{text}");
+            assert!(!hashes.contains(&selector.hash()), "{text}");
+        }
+    }
+}
