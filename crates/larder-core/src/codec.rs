@@ -56,8 +56,7 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     }
 
     fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        serde_json::to_writer(out, value)
-            .map_err(|e| CodecError::because("the value has no JSON form", e))
+        serde_json::to_writer(out, value).map_err(|e| CodecError::because("the value has no JSON form", e))
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::log::{Epoch, Mark};
@@ -18,19 +19,43 @@ pub(crate) type Tags = Option<Arc<[Box<[u8]>]>>;
 pub(crate) const ENTRY_OVERHEAD: usize = 200;
 
 /// A clone costs one reference count: the times are copied, so a hit touches no memory that another hit writes to.
+/// `seen` and the times change while the entry lies in the map; that is why they are atomic, nothing hangs on their
+/// order.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) value: AnyValue,
     pub(crate) tags: Tags,
     /// Where the log stood when the load began; `None`: nowhere known, the entry stays in this process.
     pub(crate) epoch: Option<Epoch>,
-    /// The local counter when the entry was last known valid.
-    pub(crate) seen: u64,
+    seen: Cell,
     pub(crate) stored: Moment,
-    pub(crate) fresh_until: Moment,
-    pub(crate) usable_until: Moment,
+    fresh_until: Cell,
+    usable_until: Cell,
     /// In bytes, with key and overhead.
     pub(crate) weight: u32,
+}
+
+/// A number that may change in place.
+struct Cell(AtomicU64);
+
+impl Cell {
+    fn new(value: u64) -> Self {
+        Cell(AtomicU64::new(value))
+    }
+    #[inline]
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Cell {
+    #[inline]
+    fn clone(&self) -> Self {
+        Cell::new(self.get())
+    }
 }
 
 /// What time alone says of an entry.
@@ -49,23 +74,34 @@ impl Entry {
             value,
             tags,
             epoch: mark.epoch,
-            seen: mark.n,
+            seen: Cell::new(mark.n),
             stored,
-            fresh_until,
-            usable_until: fresh_until.plus(life.stale_for),
+            fresh_until: Cell::new(fresh_until.as_nanos()),
+            usable_until: Cell::new(fresh_until.plus(life.stale_for).as_nanos()),
             weight: 0,
         }
     }
 
     #[inline]
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
-        if now < self.fresh_until {
+        if now.as_nanos() < self.fresh_until.get() {
             Freshness::Fresh
-        } else if now < self.usable_until {
+        } else if now.as_nanos() < self.usable_until.get() {
             Freshness::Stale
         } else {
             Freshness::Expired
         }
+    }
+
+    /// The local counter when the entry was last known valid.
+    #[inline]
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen.get()
+    }
+
+    /// It was found valid when the counter stood at `n`.
+    pub(crate) fn date_up(&self, n: u64) {
+        self.seen.set(self.seen.get().max(n));
     }
 
     pub(crate) fn tags(&self) -> &[Box<[u8]>] {
@@ -73,18 +109,20 @@ impl Entry {
     }
 
     /// Its fresh life ends now; its stale window begins.
-    pub(crate) fn age_now(&mut self, now: Moment) {
-        if now < self.fresh_until {
-            let window = self.usable_until.since(self.fresh_until);
-            self.fresh_until = now;
-            self.usable_until = now.plus(window);
+    pub(crate) fn age_now(&self, now: Moment) {
+        if now.as_nanos() < self.fresh_until.get() {
+            let window = self.usable_until.get() - self.fresh_until.get();
+            self.fresh_until.set(now.as_nanos());
+            self.usable_until.set(now.as_nanos().saturating_add(window));
         }
     }
 
+    /// How long it lives from when it was stored.
     pub(crate) fn life(&self) -> Lifetime {
+        let fresh_until = Moment::from_nanos(self.fresh_until.get());
         Lifetime {
-            fresh_for: self.fresh_until.since(self.stored),
-            stale_for: self.usable_until.since(self.fresh_until),
+            fresh_for: fresh_until.since(self.stored),
+            stale_for: Moment::from_nanos(self.usable_until.get()).since(fresh_until),
         }
     }
 
@@ -93,8 +131,13 @@ impl Entry {
         matches!((self.epoch, other.epoch), (Some(a), Some(b)) if a.line == b.line && a.at > b.at)
     }
 
-    /// Seconds and less until it is no longer fresh.
+    /// How long it stays fresh.
     pub(crate) fn ttl(&self, now: Moment) -> Duration {
-        self.fresh_until.since(now)
+        Moment::from_nanos(self.fresh_until.get()).since(now)
+    }
+
+    /// Is this the very entry that `other` is a copy of?
+    pub(crate) fn is(&self, other: &Entry) -> bool {
+        Arc::ptr_eq(&self.value, &other.value) && self.stored == other.stored
     }
 }

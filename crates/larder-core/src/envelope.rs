@@ -250,7 +250,7 @@ mod tests {
             let bytes = envelope.encode().unwrap();
             let at = at % bytes.len();
             let mut flipped = bytes.to_vec();
-            flipped[at] ^= 1 << bit;
+            flipped[at] ^= 1_u8 << bit;
             // The flags and the reserved bytes are summed too, so no bit is free.
             prop_assert!(Envelope::decode(&flipped.into()).is_err());
             prop_assert!(Envelope::decode(&bytes.slice(..at)).is_err());

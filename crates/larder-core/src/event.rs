@@ -187,7 +187,9 @@ fn trace(event: &Event) {
         Event::Invalidated { mode, patterns, delivered } => {
             say!(info, mode = mode.as_str(), ?patterns, delivered);
         }
-        Event::Folded { pattern } => say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before"),
+        Event::Folded { pattern } => {
+            say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before")
+        }
         Event::RemoteConnected { remote } => say!(info, remote),
         Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),
         Event::LocalOnly { reason } => say!(warn, reason),

@@ -22,14 +22,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in order.
-    pub const ALL: [Outcome; 6] = [
-        Outcome::Hit,
-        Outcome::Miss,
-        Outcome::Stale,
-        Outcome::Bypass,
-        Outcome::Coalesced,
-        Outcome::Skip,
-    ];
+    pub const ALL: [Outcome; 6] =
+        [Outcome::Hit, Outcome::Miss, Outcome::Stale, Outcome::Bypass, Outcome::Coalesced, Outcome::Skip];
 
     /// The name in logs, metrics, headers and the CLI.
     pub const fn as_str(self) -> &'static str {
@@ -109,7 +103,9 @@ pub enum SkipReason {
     Tags,
     /// The answer to this key could not be shared a moment ago.
     Uncacheable,
-    /// The cache is switched off.
+    /// Too many loads are under way.
+    Overloaded,
+    /// The cache is switched off, or being shut down.
     Off,
 }
 
@@ -137,6 +133,7 @@ impl SkipReason {
             SkipReason::Truncated => "truncated",
             SkipReason::Tags => "tags",
             SkipReason::Uncacheable => "uncacheable",
+            SkipReason::Overloaded => "overloaded",
             SkipReason::Off => "off",
         }
     }

@@ -101,7 +101,7 @@ async fn latency_makes_answers_late_but_does_not_add_up() {
     let proxy = FaultProxy::to(server.addr()).await;
     let mut client = client(&proxy).await;
     ping(&mut client).await;
-    let late = Duration::from_millis(150);
+    let late = Duration::from_millis(400);
     proxy.set(Fault::Latency(late));
     let start = now();
     // Ten answers, each its own chunk.

@@ -69,16 +69,15 @@ async fn a_restarted_server_is_empty_when_not_persistent() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "that nothing comes can only be seen by listening for a while")]
 async fn a_paused_server_accepts_connections_but_answers_only_when_resumed() {
     let server = RedisServer::start().await;
     server.pause();
     assert!(TcpStream::connect(server.addr()).is_ok());
     let mut answer = Box::pin(server.command(&["PING"]));
-    tokio::select! {
-        biased;
-        answer = &mut answer => panic!("answered while paused: {answer:?}"),
-        () = tokio::task::yield_now() => {}
-    }
+    // Longer than an answer ever takes; a shorter wait could only make this test pass wrongly.
+    let heard = tokio::time::timeout(Duration::from_millis(60), &mut answer).await;
+    assert!(heard.is_err(), "answered while paused: {heard:?}");
     server.resume();
     assert_eq!(answer.await.unwrap(), Reply::Simple("PONG".into()));
 }
@@ -153,6 +152,22 @@ async fn a_tls_server_serves_clients_that_trust_its_authority_and_no_others() {
 
     let stranger = redis::Client::open(server.url()).unwrap();
     assert!(stranger.get_multiplexed_async_connection().await.is_err());
+}
+
+#[test]
+fn a_missing_program_is_explained() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "two_servers_share_nothing"])
+        .env("LARDER_REDIS_SERVER", "/no/such/program")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    for word in
+        ["/no/such/program", "cargo xtask test", "apt-get install redis-server", "LARDER_REDIS_SERVER"]
+    {
+        assert!(said.contains(word), "{word:?} is not in:\n{said}");
+    }
 }
 
 /// Not a test by itself: what the next test runs in a process of its own, and kills.

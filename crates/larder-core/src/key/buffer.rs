@@ -52,6 +52,11 @@ impl<'s> KeyWriter<'s> {
         self.end();
     }
 
+    /// Adds bytes that are part of a key already.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
     /// Ends the key with a variant: 128 bits that tell apart what people call by one name.
     pub fn variant(&mut self, bits: u128) {
         self.finish();

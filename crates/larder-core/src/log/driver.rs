@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::node::{Applied, Node};
 use super::{Append, Epoch, Mode};
@@ -25,7 +25,7 @@ const SELECTORS_PER_RECORD: usize = 256;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What became of an invalidation sent to the log.
-pub(crate) type Published = Result<Epoch, RemoteError>;
+type Published = Result<Epoch, RemoteError>;
 
 /// Drives one [`Node`].
 pub(crate) struct Driver {
@@ -38,6 +38,8 @@ pub(crate) struct Driver {
     /// One permit: whoever holds it reads the log; the others find their work done.
     turn: Semaphore,
     wake: Notify,
+    /// Has this node ever synchronised?
+    opened: watch::Sender<bool>,
     /// Server time in ms less this process's monotonic time in ms.
     offset_ms: AtomicI64,
 }
@@ -52,8 +54,13 @@ impl Driver {
     ) -> Self {
         let name = format!("{:08x}", runtime.random() >> 32);
         let offset_ms = AtomicI64::new(offset(runtime.wall_millis(), runtime.now()));
-        let (turn, wake) = (Semaphore::new(1), Notify::new());
-        Driver { node, remote, breaker, runtime, events, name, turn, wake, offset_ms }
+        let (turn, wake, opened) = (Semaphore::new(1), Notify::new(), watch::Sender::new(false));
+        Driver { node, remote, breaker, runtime, events, name, turn, wake, opened, offset_ms }
+    }
+
+    /// Turns true with the first synchronisation.
+    pub(crate) fn opened(&self) -> watch::Receiver<bool> {
+        self.opened.subscribe()
     }
 
     /// The server's time at a moment of this process, by the last synchronisation: steps of the machine's calendar
@@ -81,15 +88,28 @@ impl Driver {
     /// Runs as long as the cache: synchronises whenever the connection is new, publishes what is queued.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut link = self.remote.link();
-        let mut synchronised = None;
+        let (mut synchronised, mut connected, mut said) = (None, None, None);
         let mut pause = BACKOFF.0;
         loop {
             let now = link.borrow_and_update().clone();
             let (work, generation) = match now {
                 Link::Closed => return,
-                Link::Down { .. } => (Ok(()), None),
+                Link::Down { reason } => {
+                    if !reason.is_empty() && said.as_ref() != Some(&reason) {
+                        let remote = self.remote.describe();
+                        let error = reason.clone();
+                        self.events.emit(|| Event::RemoteConnectionFailed { remote, error });
+                        said = Some(reason);
+                    }
+                    (Ok(()), None)
+                }
                 Link::Up { generation } => {
                     if synchronised != Some(generation) {
+                        if connected != Some(generation) {
+                            (connected, said) = (Some(generation), None);
+                            let remote = self.remote.describe();
+                            self.events.emit(|| Event::RemoteConnected { remote });
+                        }
                         self.breaker.probe_now();
                     }
                     (self.settle(synchronised != Some(generation)).await, Some(generation))
@@ -178,7 +198,8 @@ impl Driver {
             let round = self.call(self.remote.read(position, RECORDS)).await?;
             let gap = round.records.iter().any(|record| self.node.apply(record) == Applied::Gap);
             if gap || (round.records.is_empty() && round.head != Some(position)) {
-                self.events.emit(|| Event::Gap { reason: "records are missing between this node and the log" });
+                self.events
+                    .emit(|| Event::Gap { reason: "records are missing between this node and the log" });
                 self.synchronise().await?;
             }
             if self.node.reached(token) {
@@ -208,6 +229,7 @@ impl Driver {
                 self.node.synchronise(&opened, &stamps);
                 let offset = offset(opened.server_ms, self.runtime.now());
                 self.offset_ms.store(offset, Ordering::Relaxed);
+                self.opened.send_replace(true);
                 return Ok(());
             }
         }

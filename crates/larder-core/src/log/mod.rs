@@ -13,7 +13,7 @@ mod table;
 
 use std::fmt;
 
-pub(crate) use self::driver::{Driver, Published};
+pub(crate) use self::driver::Driver;
 pub use self::lineage::Lineage;
 pub(crate) use self::node::{Node, Verdict};
 
@@ -42,7 +42,7 @@ pub(crate) struct Mark {
 }
 
 /// Hard: never served again. Soft: stale, may be served while it is loaded again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
     /// `expire`.
     Soft,

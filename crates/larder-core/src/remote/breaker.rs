@@ -118,9 +118,9 @@ impl Breaker {
 
     /// A new connection is a reason not to wait for the end of the pause.
     pub(crate) fn probe_now(&self) {
-        let _ = self.open_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |until| {
-            (until != 0).then_some(1)
-        });
+        let _ = self
+            .open_until
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |until| (until != 0).then_some(1));
     }
 
     /// A call has gone well: closes the breaker.

@@ -33,7 +33,10 @@ impl TokioRuntime {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    #[expect(clippy::disallowed_methods, reason = "this is the port's far side: the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the port's far side: the one place that reads the clock"
+    )]
     pub fn current() -> Self {
         let clock =
             Arc::new(SystemClock { started: Instant::now(), coarse: CoarseClock::at(Moment::ORIGIN) });

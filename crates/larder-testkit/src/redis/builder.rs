@@ -44,7 +44,7 @@ impl RedisServerBuilder {
 
     /// Starts the server and waits until it answers.
     ///
-    /// Not cancel safe in one way only: the server is killed if the future is dropped.
+    /// Cancel safe: dropping the future kills the server.
     ///
     /// # Panics
     /// If there is no `redis-server` (the message says how to get it), or it does not come up; the message then has

@@ -75,7 +75,7 @@ impl RedisServer {
     }
 
     async fn start_with(options: RedisServerBuilder) -> Self {
-        let directory = TempDir::with_prefix("larder-redis-").expect("the temporary directory is writable");
+        let directory = TempDir::with_prefix("larder-testkit-").expect("the temporary directory is writable");
         let certificates = options.tls.then(|| Certificates::write(directory.path()));
         let mut server = Self {
             port: 0,
@@ -168,8 +168,8 @@ impl RedisServer {
         self.living(Process::resume);
     }
 
-    /// Sends one command, of words or of raw bytes, and returns its reply, on a new connection of its own that no
-    /// proxy and no TLS is on the way of.
+    /// Sends one command, of words or of raw bytes, and returns its reply. It goes through a Unix socket, on a new
+    /// connection each time, so no proxy and no TLS is in the way.
     ///
     /// A refusal by the server is a reply too: [`Reply::Error`].
     ///
@@ -222,8 +222,8 @@ impl RedisServer {
         let mut command = Command::new(&program);
         self.configure(&mut command);
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        let process =
-            Process::spawn(&mut command).map_err(|error| NotStarted::Failed(missing(&program, &error)))?;
+        let process = Process::spawn(&mut command, self.directory.path())
+            .map_err(|error| NotStarted::Failed(missing(&program, &error)))?;
         *self.process.lock() = Some(process);
 
         let start = Instant::now();

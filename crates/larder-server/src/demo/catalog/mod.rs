@@ -97,8 +97,8 @@ impl Catalog {
         self.pool.read("reading a repository", |transaction| repositories::detail(transaction, id))
     }
 
-    /// Adds a repository, with a few automations chosen by its name. Owner and name are compared without regard to case;
-    /// if they are taken the error is [`CatalogError::Duplicate`].
+    /// Adds a repository, with a few automations chosen by its name. Owner and name are compared without regard to
+    /// case; if they are taken the error is [`CatalogError::Duplicate`].
     pub fn add_repository(&self, new: &NewRepository, now_ms: u64) -> Result<RepositoryDetail, CatalogError> {
         repositories::check_new(new)?;
         self.pool

@@ -9,8 +9,8 @@ use super::pool::Pool;
 use super::schema::Contents;
 use super::{CatalogError, Level, generate};
 
-/// How long SQLite waits for a lock held by someone else. The longest holder is a process that makes a level 3 catalog:
-/// a second or two, and some tens of seconds in a debug build on a slow disk.
+/// How long SQLite waits for a lock held by someone else. The longest holder is a process that makes a level 3 catalog,
+/// which takes a third of a second when built for release; the rest is for debug builds and slow disks.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// Statements kept prepared per connection: 16 combinations of filters for each of 4 facets and 2 searches, and a few
@@ -47,10 +47,10 @@ fn look(path: &Path) -> Result<Contents, CatalogError> {
 /// generates, the others wait, look again and leave. A crash rolls back to an empty file, so a half-made catalog is
 /// never seen.
 ///
-/// Write-ahead logging is switched on afterwards, because SQLite cannot do it inside a transaction. It wants the file to
-/// itself and does not wait for that, so the lock is carried over the end of the transaction: a connection in exclusive
-/// mode keeps what it holds until it is closed. (Asking for that mode before the transaction would be a mistake: two
-/// connections would each keep a read lock and wait for each other.)
+/// Write-ahead logging is switched on afterwards, because SQLite cannot do it inside a transaction. It wants the file
+/// to itself and does not wait for that, so the lock is carried over the end of the transaction: a connection in
+/// exclusive mode keeps what it holds until it is closed. (Asking for that mode before the transaction would be a
+/// mistake: two connections would each keep a read lock and wait for each other.)
 fn make(path: &Path, level: Level, now_ms: u64) -> rusqlite::Result<()> {
     let mut connection = connect(path)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;

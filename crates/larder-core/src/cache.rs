@@ -1,0 +1,175 @@
+//! The cache itself: what handles are made from, and what concerns all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::builder::CacheBuilder;
+use crate::codec::{Codec, Json};
+use crate::engine::{Engine, Invalidated};
+use crate::error::{NamespaceError, PatternError};
+use crate::event::Event;
+use crate::health::Health;
+use crate::log::Mode;
+use crate::namespace::{AnyKey, Handle, Namespace, NoLoader, Resource, register};
+use crate::outcome::SkipReason;
+use crate::policy::Policy;
+use crate::runtime::Runtime;
+use crate::selector::Selector;
+use crate::stats::Stats;
+use crate::weigh::weigh;
+
+/// A cache: an in-process tier, perhaps a remote one behind it, and the invalidation log that keeps them honest. Cheap
+/// to clone; all clones are one cache.
+///
+/// ```
+/// # use larder_core::{Cache, Policy, units::*};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = Cache::builder().memory(64 * MIB).build().await?;
+/// let squares = cache
+///     .namespace::<u64>("square", Policy::ttl(10 * MINUTE))?
+///     .loader(|n: u64| async move { Ok::<_, std::convert::Infallible>(n * n) });
+/// assert_eq!(*squares.load(12).await?, 144);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) defaults: Policy,
+}
+
+impl Cache {
+    /// Begins to describe a cache.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+
+    /// The policy to start from: `cache.defaults().with_ttl(HOUR)`.
+    pub fn defaults(&self) -> Policy {
+        self.defaults.clone()
+    }
+
+    /// A handle on a namespace, `"trig"`, or on a sub-resource in it, `("trig", "logs")`. Values are stored as JSON in
+    /// the remote tier; see [`Namespace::codec`].
+    ///
+    /// # Errors
+    /// A name that is none, a policy that breaks a rule, or a clash: the name is in use with another type or policy.
+    pub fn namespace<V>(
+        &self,
+        resource: impl Into<Resource>,
+        policy: Policy,
+    ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError>
+    where
+        V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.registered(resource.into(), policy, Some(Arc::new(Json)), Arc::new(|value| weigh(value)))
+    }
+
+    /// A handle whose values never leave this process, so they need no serde. `weigh` says how much memory one takes, in
+    /// bytes.
+    ///
+    /// # Errors
+    /// As [`namespace`](Self::namespace).
+    pub fn namespace_in_memory<V: Send + Sync + 'static>(
+        &self,
+        resource: impl Into<Resource>,
+        policy: Policy,
+        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
+        self.registered(resource.into(), policy.memory_only(), None, Arc::new(weigh))
+    }
+
+    fn registered<V: Send + Sync + 'static>(
+        &self,
+        resource: Resource,
+        policy: Policy,
+        codec: Option<Arc<dyn Codec<V>>>,
+        weigh: Arc<dyn Fn(&V) -> usize + Send + Sync>,
+    ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
+        register::<V>(&self.engine, &resource, &policy)?;
+        let handle = Handle::new(self.engine.clone(), &resource, policy, codec, weigh);
+        Ok(Namespace::without_loader(Arc::new(handle)))
+    }
+
+    /// A handle for another front door, whose keys carry a variant: it shares the namespace's selectors and counters
+    /// with typed handles and clashes with none.
+    ///
+    /// # Errors
+    /// A name that is none, or a policy that breaks a rule.
+    pub fn front_door<V: Send + Sync + 'static>(
+        &self,
+        resource: impl Into<Resource>,
+        policy: Policy,
+        codec: impl Codec<V>,
+        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
+        let resource = resource.into();
+        resource.check()?;
+        policy.check().map_err(|source| NamespaceError::Policy { name: resource.name(), source })?;
+        let handle =
+            Handle::new(self.engine.clone(), &resource, policy, Some(Arc::new(codec)), Arc::new(weigh));
+        Ok(Namespace::without_loader(Arc::new(handle)))
+    }
+
+    /// Invalidates: what these selectors name is never served again from a load that began before this call. One
+    /// append, whatever number of entries it concerns.
+    ///
+    /// It holds in this process from the first poll on, whatever the answer. Cancel safe.
+    pub async fn invalidate(&self, selectors: impl IntoIterator<Item = Selector>) -> Invalidated {
+        self.engine.invalidate(Mode::Hard, selectors.into_iter().collect()).await
+    }
+
+    /// Expires: what these selectors name is stale from now on.
+    pub async fn expire(&self, selectors: impl IntoIterator<Item = Selector>) -> Invalidated {
+        self.engine.invalidate(Mode::Soft, selectors.into_iter().collect()).await
+    }
+
+    /// As [`invalidate`](Self::invalidate), with selectors as text. One that cannot be read, and nothing happens.
+    ///
+    /// # Errors
+    /// The first pattern that is no selector, and why.
+    pub async fn invalidate_str(&self, patterns: &[&str]) -> Result<Invalidated, PatternError> {
+        let mut selectors = Vec::with_capacity(patterns.len());
+        for &pattern in patterns {
+            let selector = Selector::parse(pattern)
+                .map_err(|source| PatternError { pattern: pattern.to_owned(), source })?;
+            selectors.push(selector);
+        }
+        Ok(self.invalidate(selectors).await)
+    }
+
+    /// What has been counted since the process began.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// How the cache is.
+    pub fn health(&self) -> Health {
+        Health::of(&self.engine)
+    }
+
+    /// Is it switched on?
+    pub fn is_enabled(&self) -> bool {
+        self.engine.enabled
+    }
+
+    /// Ends the cache: reads load no more ([`LoadError::ShuttingDown`](crate::LoadError::ShuttingDown)), loads and
+    /// stores under way are waited for, the connection is closed. False if `deadline` came first.
+    pub async fn shutdown(&self, deadline: Duration) -> bool {
+        self.engine.shutdown(deadline).await
+    }
+
+    /// The runtime the cache lives on, for front doors that have work of their own to spawn.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.engine.runtime
+    }
+
+    /// Says why something was not cached, for front doors.
+    pub fn skipped(&self, key: &str, reason: SkipReason) {
+        if reason.is_mistake() || tracing::enabled!(target: "larder", tracing::Level::DEBUG) {
+            self.engine.events.emit(|| Event::Skip { key: key.to_owned(), reason });
+        }
+    }
+}

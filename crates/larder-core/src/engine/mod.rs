@@ -1,0 +1,248 @@
+//! Everything handles share: tiers, flights, log, counters. Knows no value types.
+
+mod invalidate;
+mod remote_side;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub use self::invalidate::{Delivery, Invalidated};
+pub(crate) use self::remote_side::{Fetched, RemoteSide};
+use crate::entry::{Entry, Freshness};
+use crate::event::{Event, Events};
+use crate::flight::Flights;
+use crate::key::Key;
+use crate::log::{Node, Verdict};
+use crate::memory::{Memory, SharedKey};
+use crate::outcome::SkipReason;
+use crate::policy::defaults;
+use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
+use crate::stats::{Counters, Stats};
+
+/// Keys remembered as uncacheable, at the most.
+const MOST_UNCACHEABLE: usize = 10_000;
+
+pub(crate) struct Engine {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) clock: CoarseClock,
+    pub(crate) memory: Memory,
+    pub(crate) flights: Flights,
+    pub(crate) node: Arc<Node>,
+    pub(crate) remote: Option<RemoteSide>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) enabled: bool,
+    closing: AtomicBool,
+    namespaces: Mutex<BTreeMap<String, Arc<Counters>>>,
+    background: Background,
+    uncacheable: quick_cache::sync::Cache<SharedKey, Moment>,
+    pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
+}
+
+/// Work nobody waits for, counted so that it stays bounded and can be waited for at the end.
+#[derive(Default)]
+struct Background {
+    refreshes: AtomicUsize,
+    stores: AtomicUsize,
+    store_bytes: AtomicUsize,
+    stores_done: Notify,
+}
+
+/// What memory has under a key.
+pub(crate) enum InMemory {
+    Fresh(Entry),
+    Stale(Entry),
+    Nothing,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        memory: u64,
+        node: Arc<Node>,
+        remote: Option<RemoteSide>,
+        events: Arc<Events>,
+        enabled: bool,
+    ) -> Self {
+        Engine {
+            clock: runtime.coarse_clock(),
+            runtime,
+            memory: Memory::new(memory),
+            flights: Flights::new(),
+            node,
+            remote,
+            events,
+            enabled,
+            closing: AtomicBool::new(false),
+            namespaces: Mutex::default(),
+            background: Background::default(),
+            uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
+            registry: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn counters(&self, namespace: &str) -> Arc<Counters> {
+        self.namespaces.lock().entry(namespace.to_owned()).or_default().clone()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Looks a key up in memory and decides whether what is there may be served.
+    #[inline]
+    pub(crate) fn in_memory(&self, key: &[u8], now: Moment) -> InMemory {
+        let n = self.node.n();
+        let Some(entry) = self.memory.get(key) else { return InMemory::Nothing };
+        if entry.seen() < n && !self.still_valid(key, &entry, n, now) {
+            return InMemory::Nothing;
+        }
+        match entry.freshness(now) {
+            Freshness::Fresh => InMemory::Fresh(entry),
+            Freshness::Stale => InMemory::Stale(entry),
+            Freshness::Expired => {
+                self.memory.discard(key, &entry);
+                InMemory::Nothing
+            }
+        }
+    }
+
+    /// Something was applied since the entry was last checked: look its selectors up, and date it up or drop it.
+    fn still_valid(&self, key: &[u8], entry: &Entry, n: u64, now: Moment) -> bool {
+        match self.node.check_since(key, entry.tags(), entry.seen()) {
+            Verdict::Dead => {
+                self.memory.discard(key, entry);
+                return false;
+            }
+            Verdict::Stale => {
+                // Marked stale before it is dated up, or it would be fresh again.
+                entry.age_now(now);
+                self.memory.change(key, entry, |there| {
+                    there.age_now(now);
+                    there.date_up(n);
+                });
+            }
+            Verdict::Valid => self.memory.change(key, entry, |there| there.date_up(n)),
+        }
+        true
+    }
+
+    /// Puts an entry into memory, unless it is too heavy or a later load's fresh entry is there.
+    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, now: Moment) -> bool {
+        let stays = |there: &Entry, new: &Entry| {
+            there.newer_than(new)
+                && there.freshness(now) == Freshness::Fresh
+                && self.node.check_since(key, there.tags(), there.seen()) == Verdict::Valid
+        };
+        let new = entry.clone();
+        self.memory.admit(key, entry, |there| stays(there, &new))
+    }
+
+    /// Remembers that the answer to `key` is not for sharing, so that requests for it do not wait for each other.
+    pub(crate) fn remember_uncacheable(&self, key: &SharedKey) {
+        self.uncacheable.insert(key.clone(), self.clock.now().plus(defaults::UNCACHEABLE_FOR));
+    }
+
+    pub(crate) fn forget_uncacheable(&self, key: &[u8]) {
+        if !self.uncacheable.is_empty() {
+            self.uncacheable.remove(key);
+        }
+    }
+
+    pub(crate) fn is_uncacheable(&self, key: &[u8], now: Moment) -> bool {
+        !self.uncacheable.is_empty() && self.uncacheable.get(key).is_some_and(|until| now < until)
+    }
+
+    /// Runs a refresh in the background, or says that too many are running.
+    pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) {
+        if self.background.refreshes.fetch_add(1, Ordering::AcqRel) >= defaults::BACKGROUND_REFRESHES {
+            self.background.refreshes.fetch_sub(1, Ordering::AcqRel);
+            let key = key.to_string();
+            self.events.emit(|| Event::Skip { key, reason: SkipReason::RefreshesBusy });
+            return;
+        }
+        let engine = self.clone();
+        self.runtime.spawn(Box::pin(async move {
+            let _one = OnDrop(|| {
+                engine.background.refreshes.fetch_sub(1, Ordering::AcqRel);
+            });
+            refresh.await;
+        }));
+    }
+
+    /// Runs a store of about `bytes` in the background; false if too much is under way.
+    pub(crate) fn spawn_store(self: &Arc<Self>, bytes: usize, store: BoxFuture<'static, ()>) -> bool {
+        let background = &self.background;
+        let stores = background.stores.fetch_add(1, Ordering::AcqRel);
+        let held = background.store_bytes.fetch_add(bytes, Ordering::AcqRel);
+        if stores >= defaults::BACKGROUND_STORES || held > defaults::BACKGROUND_STORE_BYTES {
+            self.store_ended(bytes);
+            return false;
+        }
+        let engine = self.clone();
+        self.runtime.spawn(Box::pin(async move {
+            let _one = OnDrop(|| engine.store_ended(bytes));
+            store.await;
+        }));
+        true
+    }
+
+    fn store_ended(&self, bytes: usize) {
+        self.background.store_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if self.background.stores.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.background.stores_done.notify_waiters();
+        }
+    }
+
+    async fn stores_drained(&self) {
+        loop {
+            let mut done = std::pin::pin!(self.background.stores_done.notified());
+            done.as_mut().enable();
+            if self.background.stores.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Loads no more, waits until flights and stores are done or `deadline` has passed, lets go of the connection.
+    /// True if everything was done in time.
+    pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
+        self.closing.store(true, Ordering::Release);
+        let drained = async {
+            self.flights.drained().await;
+            self.stores_drained().await;
+        };
+        let in_time = crate::runtime::within(&*self.runtime, deadline, drained).await.is_ok();
+        if let Some(remote) = &self.remote {
+            remote.close();
+        }
+        in_time
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let namespaces = self.namespaces.lock();
+        Stats {
+            namespaces: namespaces.iter().map(|(name, c)| (name.clone(), c.snapshot())).collect(),
+            memory_entries: self.memory.entries(),
+            memory_bytes: self.memory.bytes(),
+            memory_bound: self.memory.bound(),
+            flights: self.flights.len(),
+            stamps: self.node.rows(),
+            pending_invalidations: self.node.pending(),
+        }
+    }
+}
+
+/// Does something when a task ends, however it ends.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,126 @@
+//! The memory tier: decoded values, bounded by bytes. The only file that knows which map it is.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::entry::Entry;
+
+/// A key as the map holds it; shared with the flight that brought the entry.
+pub(crate) type SharedKey = Arc<[u8]>;
+
+/// A part of the map holds at least this much, or all of it: an entry larger than its part would not stay.
+const LEAST_PART: u64 = 8 * 1024 * 1024;
+/// Parts, and locks, at the most.
+const MOST_PARTS: u64 = 32;
+/// What an entry is expected to weigh; sizes the map's memory of what it evicted, nothing else.
+const EXPECTED_ENTRY: u64 = 1024;
+
+#[derive(Clone)]
+struct Weights;
+
+impl Weighter<SharedKey, Entry> for Weights {
+    fn weight(&self, _: &SharedKey, entry: &Entry) -> u64 {
+        u64::from(entry.weight).max(1)
+    }
+}
+
+/// Entries in this process.
+pub(crate) struct Memory {
+    map: Cache<SharedKey, Entry, Weights, RandomState, DefaultLifecycle<SharedKey, Entry>>,
+    /// The heaviest entry that stays.
+    largest: u64,
+    bound: u64,
+}
+
+impl Memory {
+    /// A tier bounded by `bound` bytes; zero holds nothing.
+    pub(crate) fn new(bound: u64) -> Self {
+        let parts = (bound / LEAST_PART).clamp(1, MOST_PARTS);
+        let parts = 1_u64 << parts.ilog2();
+        let items = usize::try_from(bound / EXPECTED_ENTRY).unwrap_or(usize::MAX).max(1024);
+        let options = OptionsBuilder::new()
+            .shards(usize::try_from(parts).unwrap_or(1))
+            .weight_capacity(bound)
+            .estimated_items_capacity(items)
+            .build()
+            .expect("shards, weight and item capacity are all given");
+        let map = Cache::with_options(options, Weights, RandomState::default(), DefaultLifecycle::default());
+        // The map keeps some of a part for entries on trial.
+        let largest = map.shard_capacity() / 10 * 9;
+        Memory { map, largest, bound }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.bound > 0
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Entry> {
+        self.map.get(key)
+    }
+
+    /// As [`get`](Self::get), but does not count as a use.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Entry> {
+        self.map.peek(key)
+    }
+
+    /// Puts an entry in, unless `stays` says that the one there is better. False: too heavy, or the other stayed.
+    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, stays: impl FnOnce(&Entry) -> bool) -> bool {
+        if !self.fits(entry.weight) {
+            return false;
+        }
+        let mut entry = Some(entry);
+        let placed = self.map.entry(key, None, |_, there| {
+            let keep = stays(there);
+            if let (false, Some(entry)) = (keep, entry.take()) {
+                *there = entry;
+            }
+            EntryAction::Retain(!keep)
+        });
+        match (placed, entry) {
+            (EntryResult::Retained(placed), _) => placed,
+            (EntryResult::Vacant(guard), Some(entry)) => guard.insert(entry).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Would an entry of this weight stay?
+    pub(crate) fn fits(&self, weight: u32) -> bool {
+        u64::from(weight) <= self.largest
+    }
+
+    /// Changes the entry that `copy` was taken from, if it is there still.
+    pub(crate) fn change(&self, key: &[u8], copy: &Entry, change: impl FnOnce(&Entry)) {
+        // `remove_if` is the map's way to look at an entry in its place without a key to own.
+        self.map.remove_if(key, |there| {
+            if there.is(copy) {
+                change(there);
+            }
+            false
+        });
+    }
+
+    /// Removes the entry that `copy` was taken from, if it is there still.
+    pub(crate) fn discard(&self, key: &[u8], copy: &Entry) {
+        self.map.remove_if(key, |there| there.is(copy));
+    }
+
+    pub(crate) fn remove(&self, key: &[u8]) -> bool {
+        self.map.remove(key).is_some()
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.map.weight()
+    }
+
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound
+    }
+}

@@ -1,0 +1,384 @@
+//! What all clones of a handle share, and the tiers as it sees them: typed look-ups and stores.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Found, Hit};
+use crate::codec::Codec;
+use crate::engine::{Engine, Fetched, InMemory, Invalidated};
+use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Tags};
+use crate::envelope::{Envelope, Reject};
+use crate::event::Event;
+use crate::key::{Key, KeyWriter, ToKey};
+use crate::log::{Mark, Mode, Verdict};
+use crate::outcome::{Outcome, SkipReason, Tier};
+use crate::policy::{Lifetime, Policy};
+use crate::remote::Stored;
+use crate::runtime::Moment;
+use crate::selector::Selector;
+use crate::stats::{Count, Counters};
+
+pub(crate) type Weigh<V> = Arc<dyn Fn(&V) -> usize + Send + Sync>;
+
+pub(crate) struct Handle<V> {
+    engine: Arc<Engine>,
+    pub(crate) counters: Arc<Counters>,
+    namespace: Box<[u8]>,
+    sub: Box<[u8]>,
+    pub(crate) policy: Policy,
+    /// `None`: values never leave this process.
+    pub(crate) codec: Option<Arc<dyn Codec<V>>>,
+    pub(crate) weigh: Weigh<V>,
+    pub(crate) schema: u64,
+    use_memory: bool,
+}
+
+impl<V> Clone for Handle<V> {
+    fn clone(&self) -> Self {
+        Handle {
+            engine: self.engine.clone(),
+            counters: self.counters.clone(),
+            namespace: self.namespace.clone(),
+            sub: self.sub.clone(),
+            policy: self.policy.clone(),
+            codec: self.codec.clone(),
+            weigh: self.weigh.clone(),
+            schema: self.schema,
+            use_memory: self.use_memory,
+        }
+    }
+}
+
+/// A schema's name as entries carry it.
+pub(crate) fn schema_tag(schema: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.write(schema.as_bytes());
+    hash.finish()
+}
+
+/// How a value came to be stored: when its load began, how long it took, what the caller says of it.
+pub(crate) struct Loaded {
+    pub(crate) mark: Mark,
+    pub(crate) life: Lifetime,
+    pub(crate) tags: Tags,
+    pub(crate) cost: Duration,
+    /// Something newer was put meanwhile.
+    pub(crate) superseded: bool,
+}
+
+impl<V: Send + Sync + 'static> Handle<V> {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        resource: &super::Resource,
+        policy: Policy,
+        codec: Option<Arc<dyn Codec<V>>>,
+        weigh: Weigh<V>,
+    ) -> Self {
+        Handle {
+            counters: engine.counters(&resource.namespace),
+            namespace: resource.namespace.as_bytes().into(),
+            sub: resource.sub.as_bytes().into(),
+            use_memory: engine.enabled && engine.memory.is_on() && policy.memory,
+            policy,
+            codec,
+            weigh,
+            schema: schema_tag(std::any::type_name::<V>()),
+            engine,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn namespace(&self) -> &[u8] {
+        &self.namespace
+    }
+
+    pub(crate) fn writer(&self) -> KeyWriter<'_> {
+        KeyWriter::within(&self.namespace, &self.sub)
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, key: &(impl ToKey + ?Sized)) -> KeyWriter<'_> {
+        let mut writer = self.writer();
+        key.write_key(&mut writer);
+        writer.finish();
+        writer
+    }
+
+    pub(crate) fn uses_memory(&self) -> bool {
+        self.use_memory
+    }
+
+    /// The fast path: a fresh value in memory. Anything else is left to [`load`](Self::load).
+    #[inline]
+    pub(crate) fn hit(&self, key: &(impl ToKey + ?Sized)) -> Option<Arc<V>> {
+        if !self.use_memory {
+            return None;
+        }
+        let writer = self.key(key);
+        let now = self.engine.clock.now();
+        let InMemory::Fresh(entry) = self.engine.in_memory(writer.as_bytes(), now) else { return None };
+        let stored = entry.stored;
+        let value = entry.value.downcast::<V>().ok()?;
+        self.counters.hit(Tier::Memory);
+        self.engine.events.read(|| Event::Read {
+            key: writer.to_key(),
+            outcome: Outcome::Hit,
+            tier: Some(Tier::Memory),
+            age: now.since(stored),
+        });
+        Some(value)
+    }
+
+    /// An entry as its reader sees it; `None` if it is of another type.
+    pub(crate) fn found(&self, entry: &Entry, tier: Option<Tier>, now: Moment) -> Option<Found<V>> {
+        let value = entry.value.clone().downcast::<V>().ok()?;
+        let outcome = if entry.freshness(now) == Freshness::Fresh { Outcome::Hit } else { Outcome::Stale };
+        Some(Found {
+            value,
+            outcome,
+            tier,
+            age: now.since(entry.stored),
+            ttl: entry.ttl(now),
+            epoch: entry.epoch,
+            stored: true,
+        })
+    }
+
+    /// Notes how a read was answered.
+    pub(crate) fn answered(&self, key: &[u8], found: &Found<V>) {
+        match (found.outcome, found.tier) {
+            (Outcome::Hit, Some(tier)) => self.counters.hit(tier),
+            (outcome, _) => self.counters.read(outcome),
+        }
+        self.engine.events.read(|| Event::Read {
+            key: Key::from_bytes(key),
+            outcome: found.outcome,
+            tier: found.tier,
+            age: found.age,
+        });
+    }
+
+    pub(crate) fn describe(&self, key: Key, found: Found<V>) -> Hit<V> {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(self.engine.runtime.wall_millis());
+        Hit {
+            stored_at: wall.checked_sub(found.age).unwrap_or(SystemTime::UNIX_EPOCH),
+            value: found.value,
+            outcome: found.outcome,
+            tier: found.tier,
+            age: found.age,
+            ttl: found.ttl,
+            key,
+            epoch: found.epoch,
+        }
+    }
+
+    /// Whatever a tier has, fresh or stale, without loading.
+    pub(crate) async fn look_up(self: &Arc<Self>, key: &Key) -> Option<Found<V>> {
+        let now = self.engine.clock.now();
+        let mut found = None;
+        if self.use_memory
+            && let InMemory::Fresh(entry) | InMemory::Stale(entry) =
+                self.engine.in_memory(key.as_bytes(), now)
+        {
+            found = self.found(&entry, Some(Tier::Memory), now);
+        }
+        if found.is_none() {
+            found = self.fetch(key).await.and_then(|entry| self.found(&entry, Some(Tier::Remote), now));
+        }
+        match &found {
+            Some(found) => self.answered(key.as_bytes(), found),
+            None => self.counters.read(Outcome::Miss),
+        }
+        found
+    }
+
+    pub(crate) async fn has(self: &Arc<Self>, key: &Key) -> bool {
+        let now = self.engine.clock.now();
+        let in_memory =
+            self.use_memory && !matches!(self.engine.in_memory(key.as_bytes(), now), InMemory::Nothing);
+        in_memory || self.fetch(key).await.is_some()
+    }
+
+    /// Does this handle read and write the remote tier?
+    pub(crate) fn uses_remote(&self) -> bool {
+        self.engine.enabled && self.policy.remote && self.codec.is_some() && self.engine.remote.is_some()
+    }
+
+    /// The entry of `key` in the remote tier, if it is valid and not expired. It enters memory on the way.
+    pub(crate) async fn fetch(self: &Arc<Self>, key: &Key) -> Option<Entry> {
+        let (Some(remote), Some(codec)) = (&self.engine.remote, &self.codec) else { return None };
+        if !self.engine.enabled || !self.policy.remote {
+            return None;
+        }
+        let rejected = |reject: Reject| {
+            self.counters.count(Count::Rejected);
+            self.engine.events.emit(|| Event::Rejected { key: key.clone(), reason: reject.as_str() });
+            if reject.is_damage() {
+                let (engine, key) = (self.engine.clone(), key.clone());
+                self.engine.spawn_store(
+                    0,
+                    Box::pin(async move {
+                        if let Some(remote) = &engine.remote {
+                            remote.remove(&*engine.runtime, &engine.events, key).await;
+                        }
+                    }),
+                );
+            }
+        };
+        let envelope = match remote.fetch(&*self.engine.runtime, key.as_bytes()).await {
+            Fetched::Envelope(envelope) => envelope,
+            Fetched::Rejected(reject) => {
+                rejected(reject);
+                return None;
+            }
+            Fetched::Nothing => return None,
+        };
+        if envelope.schema != self.schema || envelope.codec != codec.id() {
+            rejected(Reject::Schema);
+            return None;
+        }
+        let (verdict, n) = remote.verdict(&envelope);
+        if verdict == Verdict::Dead {
+            self.counters.count(Count::Unverified);
+            return None;
+        }
+        let Ok(value) = codec.decode(&envelope.payload) else {
+            rejected(Reject::Decode);
+            return None;
+        };
+        // Both ages by the server's time: what the calendar of this machine does is of no matter.
+        let now = self.engine.runtime.now();
+        let age = remote.driver.server_millis(now).saturating_sub(envelope.stored_at_ms);
+        let stored = now.minus(Duration::from_millis(age));
+        let mark = Mark { n, epoch: Some(envelope.epoch) };
+        let weight = self.weight(key, &value, &envelope.tags);
+        let value: AnyValue = Arc::new(value);
+        let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life);
+        entry.weight = weight;
+        if verdict == Verdict::Stale {
+            entry.age_now(now);
+        }
+        if entry.freshness(now) == Freshness::Expired {
+            return None;
+        }
+        if self.use_memory {
+            self.engine.admit(key.shared(), entry.clone(), now);
+        }
+        Some(entry)
+    }
+
+    /// Key, tags, value and what an entry takes besides, in bytes.
+    fn weight(&self, key: &Key, value: &V, tags: &Tags) -> u32 {
+        let tags: usize = tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.len() + 32).sum();
+        let bytes = (self.weigh)(value).saturating_add(key.as_bytes().len() + tags + ENTRY_OVERHEAD);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Stores a value that was just loaded: memory now, the remote tier in the background. Answers the entry, and whether
+    /// a tier has it.
+    pub(crate) fn store(self: &Arc<Self>, key: &Key, value: Arc<V>, loaded: Loaded) -> (Entry, bool) {
+        let engine = &self.engine;
+        let now = engine.runtime.now();
+        let weight = self.weight(key, &value, &loaded.tags);
+        let any: AnyValue = value.clone();
+        let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, loaded.life);
+        entry.weight = weight;
+        let skip = |reason| {
+            engine.events.emit(|| Event::Skip { key: key.to_string(), reason });
+        };
+        if !engine.enabled || loaded.superseded {
+            return (entry, false);
+        }
+        if weight as usize > self.policy.max_stored_size {
+            skip(SkipReason::TooLarge);
+            return (entry, false);
+        }
+        let verdict = match loaded.mark.n == engine.node.n() {
+            true => Verdict::Valid,
+            false => engine.node.check_since(key.as_bytes(), entry.tags(), loaded.mark.n),
+        };
+        match verdict {
+            Verdict::Valid => {}
+            Verdict::Stale => entry.age_now(now),
+            Verdict::Dead => {
+                self.counters.count(Count::StoresRefused);
+                skip(SkipReason::Overtaken);
+                return (entry, false);
+            }
+        }
+        let mut stored = self.use_memory && engine.admit(key.shared(), entry.clone(), now);
+        if self.use_memory && !stored && !engine.memory.fits(weight) {
+            skip(SkipReason::TooLarge);
+        }
+        if self.uses_remote() {
+            stored |= self.store_remotely(key, value, &entry, loaded.cost);
+        }
+        (entry, stored)
+    }
+
+    /// True if the store is under way.
+    fn store_remotely(self: &Arc<Self>, key: &Key, value: Arc<V>, entry: &Entry, cost: Duration) -> bool {
+        let (engine, life) = (&self.engine, entry.life());
+        let Some(epoch) = entry.epoch else { return false };
+        if life.total() < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
+            return false;
+        }
+        let (handle, key, tags, stored) = (self.clone(), key.clone(), entry.tags.clone(), entry.stored);
+        let store = async move {
+            let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
+            let mut payload = Vec::new();
+            let failed = |error: String| {
+                handle.counters.count(Count::StoreErrors);
+                handle.engine.events.emit(|| Event::StoreError { key: key.clone(), error });
+            };
+            if let Err(error) = codec.encode(&value, &mut payload) {
+                return failed(error.to_string());
+            }
+            let envelope = Envelope {
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                tags,
+                epoch,
+                codec: codec.id(),
+                schema: handle.schema,
+                stored_at_ms: remote.driver.server_millis(stored),
+                life,
+                cost,
+                payload: payload.into(),
+            };
+            let Some(bytes) = envelope.encode() else {
+                return failed("the entry is larger than its format can hold".to_owned());
+            };
+            let runtime = &*handle.engine.runtime;
+            match remote.store(runtime, key.as_bytes(), bytes, life.total(), epoch).await {
+                Ok(Stored::Stored) => handle.counters.count(Count::Stores),
+                Ok(Stored::Overtaken) => handle.counters.count(Count::StoresRefused),
+                Err(error) => failed(error.to_string()),
+            }
+        };
+        let under_way = engine.spawn_store(entry.weight as usize, Box::pin(store));
+        if !under_way {
+            self.counters.count(Count::StoreErrors);
+        }
+        under_way
+    }
+
+    /// Removes from every tier, and invalidates.
+    pub(crate) async fn remove(self: &Arc<Self>, key: &Key) -> Invalidated {
+        let engine = &self.engine;
+        let mut writer = KeyWriter::new();
+        writer.raw(key.name());
+        let invalidated = engine.invalidate(Mode::Hard, vec![Selector::of_key(&writer)]).await;
+        engine.memory.remove(key.as_bytes());
+        if let (true, Some(remote)) = (self.uses_remote(), &engine.remote) {
+            remote.remove(&*engine.runtime, &engine.events, key.clone()).await;
+        }
+        invalidated
+    }
+}

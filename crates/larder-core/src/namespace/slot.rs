@@ -1,0 +1,108 @@
+//! Fills by hand: fenced like loads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::Fill;
+use super::handle::{Handle, Loaded};
+use crate::engine::InMemory;
+use crate::entry::Entry;
+use crate::key::Key;
+use crate::log::Mark;
+use crate::policy::Lifetime;
+use crate::runtime::Moment;
+
+/// A place for a value that is about to be read from its source. What is invalidated after the slot was taken is not
+/// stored.
+pub struct Slot<V: Send + Sync + 'static> {
+    handle: Arc<Handle<V>>,
+    key: Key,
+    mark: Mark,
+    started: Moment,
+}
+
+impl<V: Send + Sync + 'static> Slot<V> {
+    pub(super) fn new(handle: Arc<Handle<V>>, key: Key) -> Self {
+        let (mark, started) = (handle.engine().node.mark(), handle.engine().runtime.now());
+        Slot { handle, key, mark, started }
+    }
+
+    /// Stores the value, and answers whether it was stored. A load of the key that is under way stores nothing.
+    pub fn put(self, value: V) -> bool {
+        self.put_with(value, &Fill::default())
+    }
+
+    /// As [`put`](Self::put), with a ttl or tags of its own.
+    pub fn put_with(self, value: V, fill: &Fill) -> bool {
+        let (engine, policy) = (self.handle.engine(), &self.handle.policy);
+        let ttl = fill.ttl.unwrap_or(policy.ttl);
+        let life = Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, engine.runtime.random());
+        engine.flights.supersede(self.key.as_bytes());
+        let loaded = Loaded {
+            mark: self.mark,
+            life,
+            tags: fill.stored_tags(),
+            cost: engine.runtime.now().since(self.started),
+            superseded: !fill.tags_fit(),
+        };
+        self.handle.store(&self.key, Arc::new(value), loaded).1
+    }
+}
+
+/// What became of an update.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Updated<V> {
+    /// The new value is stored.
+    Stored(Arc<V>),
+    /// No tier had a value.
+    Absent,
+    /// The change was to leave it.
+    Unchanged,
+    /// Something else was stored, or it was invalidated, meanwhile: nothing is written.
+    Overtaken,
+}
+
+pub(super) async fn update<V: Send + Sync + 'static>(
+    handle: &Arc<Handle<V>>,
+    key: Key,
+    change: impl FnOnce(&V) -> Option<V>,
+) -> Updated<V> {
+    let engine = handle.engine();
+    let now = engine.clock.now();
+    let in_memory = match handle.uses_memory() {
+        true => engine.in_memory(key.as_bytes(), now),
+        false => InMemory::Nothing,
+    };
+    let old = match in_memory {
+        InMemory::Fresh(entry) | InMemory::Stale(entry) => Some(entry),
+        InMemory::Nothing => handle.fetch(&key).await,
+    };
+    let Some(old) = old else { return Updated::Absent };
+    let Ok(value) = old.value.clone().downcast::<V>() else { return Updated::Absent };
+    let Some(new) = change(&value) else { return Updated::Unchanged };
+    engine.flights.supersede(key.as_bytes());
+    if handle.uses_memory() && !engine.memory.peek(key.as_bytes()).is_some_and(|there| there.is(&old)) {
+        return Updated::Overtaken;
+    }
+    // As old as the value it was made from: the same epoch, what is left of its life.
+    let new = Arc::new(new);
+    let loaded = Loaded {
+        mark: Mark { n: old.seen(), epoch: old.epoch },
+        life: remaining(&old, now),
+        tags: old.tags.clone(),
+        cost: Duration::ZERO,
+        superseded: false,
+    };
+    let (_, stored) = handle.store(&key, new.clone(), loaded);
+    if stored { Updated::Stored(new) } else { Updated::Overtaken }
+}
+
+fn remaining(entry: &Entry, now: Moment) -> Lifetime {
+    let life = entry.life();
+    let spent = now.since(entry.stored);
+    let late = spent.saturating_sub(life.fresh_for);
+    Lifetime {
+        fresh_for: life.fresh_for.saturating_sub(spent),
+        stale_for: life.stale_for.saturating_sub(late),
+    }
+}

@@ -1,0 +1,9 @@
+//! For tests: time that stands still, a remote tier with fault switches, an observer that remembers.
+
+mod recorder;
+mod remote;
+mod runtime;
+
+pub use self::recorder::Recorder;
+pub use self::remote::{Faults, TestRemote};
+pub use self::runtime::ManualRuntime;

@@ -1,0 +1,296 @@
+//! A remote tier in this process: the same promises as a real one, and switches to break them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::EPOCH_OFFSET;
+use crate::log::{Append, Epoch, Lineage, Mode, Opened, Record, RecordBody, Stamp};
+use crate::remote::{Head, Link, Remote, RemoteError, Round, Stored};
+use crate::runtime::{BoxFuture, Moment, Runtime};
+
+/// What is broken now.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Every call fails at once.
+    pub down: bool,
+    /// Calls are taken and never answered, until this ends.
+    pub hang: bool,
+    /// Stores wait until this ends, then go through.
+    pub hold_stores: bool,
+}
+
+/// A remote tier and its log, on the time of a [`Runtime`].
+pub struct TestRemote {
+    runtime: Arc<dyn Runtime>,
+    state: Mutex<State>,
+    faults: Mutex<Faults>,
+    changed: Notify,
+    link: watch::Sender<Link>,
+}
+
+#[derive(Default)]
+struct State {
+    values: HashMap<Vec<u8>, (Bytes, Moment)>,
+    log: Option<Log>,
+    gets: usize,
+}
+
+struct Log {
+    last: Epoch,
+    lineage: Lineage,
+    since: u64,
+    stamps: HashMap<(Mode, String), u64>,
+    records: Vec<Record>,
+}
+
+impl TestRemote {
+    /// An empty tier, connected.
+    pub fn new(runtime: Arc<dyn Runtime>) -> Arc<Self> {
+        Arc::new(TestRemote {
+            runtime,
+            state: Mutex::default(),
+            faults: Mutex::default(),
+            changed: Notify::new(),
+            link: watch::Sender::new(Link::Up { generation: 1 }),
+        })
+    }
+
+    /// Changes what is broken.
+    pub fn set(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = self.faults.lock();
+        let was_down = faults.down;
+        change(&mut faults);
+        if faults.down && !was_down {
+            self.link.send_replace(Link::Down { reason: "switched off".into() });
+        } else if !faults.down && was_down {
+            self.reconnect();
+        }
+        drop(faults);
+        self.changed.notify_waiters();
+    }
+
+    /// A new connection, with nothing lost.
+    pub fn reconnect(&self) {
+        let generation = self.runtime.random();
+        self.link.send_replace(Link::Up { generation });
+    }
+
+    /// FLUSHALL.
+    pub fn flush(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// The log alone is lost: evicted, or deleted by hand.
+    pub fn lose_log(&self) {
+        self.state.lock().log = None;
+    }
+
+    /// The bytes under a key.
+    pub fn bytes(&self, key: &str) -> Option<Bytes> {
+        self.state.lock().values.get(key.as_bytes()).map(|(bytes, _)| bytes.clone())
+    }
+
+    /// Puts bytes under a key, as some other program would.
+    pub fn plant(&self, key: &str, bytes: impl Into<Bytes>) {
+        let until = self.runtime.now().plus(Duration::from_secs(3600));
+        self.state.lock().values.insert(key.as_bytes().to_vec(), (bytes.into(), until));
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.state.lock().values.len()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many GETs were answered.
+    pub fn gets(&self) -> usize {
+        self.state.lock().gets
+    }
+
+    async fn reach(&self, store: bool) -> Result<(), RemoteError> {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let faults = self.faults.lock().clone();
+            if faults.down {
+                return Err(RemoteError::disconnected("switched off"));
+            }
+            if !faults.hang && !(store && faults.hold_stores) {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    fn now_micros(&self) -> u64 {
+        self.runtime.now().since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// The preamble of everything that writes to the log.
+    fn enter<'s>(&self, state: &'s mut State, me: Option<Epoch>, nonce: u64) -> &'s mut Log {
+        let now = self.now_micros();
+        let new = match &state.log {
+            None => {
+                state.log = Some(Log {
+                    last: Epoch { line: nonce, at: 0 },
+                    lineage: Lineage::default(),
+                    since: 0,
+                    stamps: HashMap::new(),
+                    records: Vec::new(),
+                });
+                true
+            }
+            Some(log) => me.is_some_and(|me| me.line == log.last.line && me.at > log.last.at),
+        };
+        let log = state.log.as_mut().expect("made just now if there was none");
+        let first = log.since == 0 && log.records.is_empty();
+        let came_from = (!first).then_some(log.last);
+        if new && !first {
+            log.lineage.push(log.last);
+            log.last.line = nonce;
+        }
+        let foreign = me.is_some_and(|me| !log.lineage.holds(log.last.line, me));
+        if new || foreign {
+            record(log, now, came_from, RecordBody::Marker);
+            if first {
+                log.since = log.last.at;
+            }
+        }
+        log
+    }
+}
+
+fn record(log: &mut Log, now: u64, prev: Option<Epoch>, body: RecordBody) {
+    log.last.at = now.max(log.last.at + 1);
+    log.records.push(Record { epoch: log.last, prev, body });
+}
+
+fn epoch_of(bytes: &[u8]) -> Option<Epoch> {
+    let line = bytes.get(EPOCH_OFFSET..EPOCH_OFFSET + 8)?.try_into().ok()?;
+    let at = bytes.get(EPOCH_OFFSET + 8..EPOCH_OFFSET + 16)?.try_into().ok()?;
+    Some(Epoch { line: u64::from_be_bytes(line), at: u64::from_be_bytes(at) })
+}
+
+impl Remote for TestRemote {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let (mut state, now) = (self.state.lock(), self.runtime.now());
+            state.gets += 1;
+            Ok(state.values.get(key).filter(|(_, until)| now < *until).map(|(bytes, _)| bytes.clone()))
+        })
+    }
+
+    fn store<'a>(
+        &'a self,
+        key: &'a [u8],
+        bytes: Bytes,
+        life: Duration,
+        epoch: Epoch,
+    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+        Box::pin(async move {
+            self.reach(true).await?;
+            let (mut state, until) = (self.state.lock(), self.runtime.now().plus(life));
+            let there = state.values.get(key).and_then(|(bytes, _)| epoch_of(bytes));
+            if there.is_some_and(|there| there.line == epoch.line && there.at > epoch.at) {
+                return Ok(Stored::Overtaken);
+            }
+            state.values.insert(key.to_vec(), (bytes, until));
+            Ok(Stored::Stored)
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            self.state.lock().values.remove(key);
+            Ok(())
+        })
+    }
+
+    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let mut state = self.state.lock();
+            let log = self.enter(&mut state, position, nonce);
+            let server_ms = 1_600_000_000_000 + self.now_micros() / 1000;
+            Ok(Opened { head: log.last, lineage: log.lineage.clone(), since: log.since, server_ms })
+        })
+    }
+
+    fn append<'a>(
+        &'a self,
+        append: &'a Append,
+        position: Option<Epoch>,
+        nonce: u64,
+    ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let mut state = self.state.lock();
+            let now = self.now_micros();
+            let log = self.enter(&mut state, position, nonce);
+            let body = RecordBody::Invalidation {
+                mode: append.mode,
+                selectors: append.selectors.clone(),
+                op: append.op,
+            };
+            let prev = Some(log.last);
+            record(log, now, prev, body);
+            for selector in &append.selectors {
+                log.stamps.insert((append.mode, selector.clone()), log.last.at);
+            }
+            Ok(log.last)
+        })
+    }
+
+    fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let state = self.state.lock();
+            let stamps = state.log.iter().flat_map(|log| &log.stamps);
+            Ok(stamps
+                .map(|((mode, selector), at)| Stamp { mode: *mode, selector: selector.clone(), at: *at })
+                .collect())
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            Ok(self.state.lock().log.as_ref().map(|log| Head { epoch: log.last, since: log.since }))
+        })
+    }
+
+    fn read(&self, position: Epoch, limit: usize) -> BoxFuture<'_, Result<Round, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let state = self.state.lock();
+            let Some(log) = &state.log else { return Ok(Round { head: None, records: Vec::new() }) };
+            let records = log.records.iter().filter(|r| r.epoch.at > position.at).take(limit);
+            Ok(Round { head: Some(log.last), records: records.cloned().collect() })
+        })
+    }
+
+    fn connect(&self) {}
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    fn close(&self) {
+        self.link.send_replace(Link::Closed);
+    }
+
+    fn describe(&self) -> String {
+        "a tier in this process".to_owned()
+    }
+}

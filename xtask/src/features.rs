@@ -1,0 +1,98 @@
+//! Each crate alone, with each combination of its features.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::step::{Failure, Step};
+
+/// Up to this many features all combinations are checked, at most 16; above, none, each alone and all.
+const ALL_COMBINATIONS: usize = 4;
+
+/// One clippy run per crate of the workspace and combination of its features.
+///
+/// The whole workspace built at once hides what is missing: a crate gets features of its dependencies that only
+/// another crate asked for.
+///
+/// # Errors
+/// If `cargo metadata` does not work.
+pub(crate) fn steps() -> Result<Vec<Step>, Failure> {
+    let mut steps = Vec::new();
+    for (name, features) in crates()? {
+        for combination in combinations(&features) {
+            let mut args = vec!["clippy", "--quiet", "-p", &name, "--no-default-features"];
+            let joined = combination.join(",");
+            if !combination.is_empty() {
+                args.extend(["--features", &joined]);
+            }
+            args.extend(["--", "-D", "warnings"]);
+            steps.push(Step::cargo("features", args));
+        }
+    }
+    Ok(steps)
+}
+
+/// The crates of the workspace with their features, `default` left out.
+fn crates() -> Result<Vec<(String, Vec<String>)>, Failure> {
+    let step = Step::cargo("features", ["metadata", "--no-deps", "--format-version", "1"]);
+    let output =
+        step.command().stderr(Stdio::inherit()).output().map_err(|error| step.failure(&error.to_string()))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| step.failure(&error.to_string()))?;
+    let packages = metadata["packages"].as_array().ok_or_else(|| step.failure("no packages"))?;
+    Ok(packages.iter().filter_map(features).collect())
+}
+
+fn features(package: &Value) -> Option<(String, Vec<String>)> {
+    let name = package["name"].as_str()?.to_owned();
+    let features = package["features"].as_object()?.keys().filter(|feature| *feature != "default");
+    Some((name, features.cloned().collect()))
+}
+
+fn combinations(features: &[String]) -> Vec<Vec<&str>> {
+    let pick = |chosen: &dyn Fn(usize) -> bool| {
+        features.iter().enumerate().filter(|(n, _)| chosen(*n)).map(|(_, feature)| feature.as_str()).collect()
+    };
+    if features.len() <= ALL_COMBINATIONS {
+        return (0..1_usize << features.len()).map(|set| pick(&|n| set >> n & 1 == 1)).collect();
+    }
+    let mut combinations = vec![Vec::new()];
+    combinations.extend((0..features.len()).map(|only| pick(&|n| n == only)));
+    combinations.push(pick(&|_| true));
+    combinations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn few_features_are_checked_in_every_combination() {
+        assert_eq!(combinations(&[]), [Vec::<&str>::new()]);
+        let two = named(&["a", "b"]);
+        assert_eq!(combinations(&two), [vec![], vec!["a"], vec!["b"], vec!["a", "b"]]);
+    }
+
+    #[test]
+    fn many_features_are_checked_not_at_all_alone_and_together() {
+        let five = named(&["a", "b", "c", "d", "e"]);
+        let combinations = combinations(&five);
+        assert_eq!(combinations.len(), 7);
+        assert_eq!(combinations[0], Vec::<&str>::new());
+        assert_eq!(combinations[3], ["c"]);
+        assert_eq!(combinations[6], ["a", "b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn the_workspace_tells_its_own_crates_and_their_features() {
+        let crates = crates().unwrap();
+        let core =
+            crates.iter().find(|(name, _)| name == "larder-core").expect("larder-core is in the workspace");
+        assert!(core.1.contains(&"testing".to_owned()), "{core:?}");
+        assert!(crates.iter().all(|(_, features)| !features.contains(&"default".to_owned())));
+    }
+}
