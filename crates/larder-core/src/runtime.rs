@@ -21,7 +21,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// Only differences mean anything. The clock starts far from zero, so that "ten hours before the process began" (an
 /// entry read from Redis) is a moment like any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
@@ -36,6 +36,11 @@ impl Moment {
     /// Nanoseconds after zero.
     pub const fn as_nanos(self) -> u64 {
         self.0
+    }
+
+    /// Microseconds after zero.
+    pub(crate) const fn as_micros(self) -> u64 {
+        self.0 / 1000
     }
 
     /// This moment and `duration` more; saturates.

@@ -66,7 +66,8 @@ impl Selector {
     /// # Errors
     /// Empty or over-long text, and an empty tag.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let text = text.trim();
+        // ASCII only: keys and tags may end with another kind of space, never with one of these.
+        let text = text.trim_ascii();
         if text.is_empty() {
             return Err(SelectorError::Empty);
         }
@@ -90,6 +91,21 @@ impl Selector {
             None => Self::all(),
         };
         Ok(Selector { folded, ..selector })
+    }
+
+    /// Reads what [`Display`](fmt::Display) wrote. Nothing is too long here, nothing folds and nothing is trimmed: what
+    /// one node has put into the log must mean the same on every other.
+    pub(crate) fn from_log(text: &str) -> Self {
+        if let Some(tag) = text.strip_prefix('#') {
+            return Self::new(Kind::Tag, tag.as_bytes());
+        }
+        if text == "*" {
+            return Self::all();
+        }
+        match text.strip_suffix(":*") {
+            Some(name) => Self::new(Kind::Under, name.as_bytes()),
+            None => Self::new(Kind::Key, text.as_bytes()),
+        }
     }
 
     /// Was this wider than the text it was read from? Worth an event: the writer may have expected less.

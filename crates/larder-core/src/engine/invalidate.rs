@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::event::Event;
-use crate::log::{Epoch, Mode};
+use crate::log::{Batch, Epoch, Mode};
 use crate::policy::defaults;
 use crate::runtime::within;
 use crate::selector::Selector;
@@ -49,18 +49,17 @@ impl Engine {
 
     /// `None`: queued.
     async fn publish(self: &Arc<Self>, mode: Mode, selectors: Vec<Selector>) -> Option<Option<Epoch>> {
-        let Some(remote) = &self.remote else {
-            self.node.invalidate(mode, &selectors, None);
-            return Some(None);
-        };
         // The local step first: from here on no read of this process sees what is invalidated.
-        let op = self.runtime.random();
-        self.node.invalidate(mode, &selectors, Some(op));
+        let batches = Batch::of(mode, selectors, || self.runtime.random());
+        for batch in &batches {
+            self.node.invalidate(batch, self.remote.is_some(), self.runtime.now());
+        }
+        let Some(remote) = &self.remote else { return Some(None) };
         let (done, answer) = oneshot::channel();
         let driver = remote.driver.clone();
         self.runtime.spawn(Box::pin(async move {
             // The caller may be gone; the record is written all the same.
-            let _ = done.send(driver.publish(mode, &selectors, op).await);
+            let _ = done.send(driver.publish(&batches).await);
         }));
         match within(&*self.runtime, defaults::INVALIDATE_WAIT, answer).await {
             Ok(Ok(Ok(token))) => Some(Some(token)),

@@ -107,3 +107,10 @@ impl RemoteSide {
         self.remote.close();
     }
 }
+
+impl Drop for RemoteSide {
+    fn drop(&mut self) {
+        // The task that follows the log owns the driver: without this it would outlive a cache that nobody shut down.
+        self.driver.stop();
+    }
+}

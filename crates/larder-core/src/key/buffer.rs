@@ -57,16 +57,17 @@ impl<'s> KeyWriter<'s> {
         self.push(bytes);
     }
 
-    /// Ends the key with a variant: 128 bits that tell apart what people call by one name.
-    pub fn variant(&mut self, bits: u128) {
+    /// Ends the name: what is [`push_variant`](Self::push_variant)ed from here on tells apart what people call by one
+    /// name. It is part of the key, and compared whole like the rest; selectors do not see it.
+    pub fn begin_variant(&mut self) {
         self.finish();
         self.push(&[VARIANT]);
-        let mut hex = [0_u8; 32];
-        for (i, digit) in hex.iter_mut().enumerate() {
-            let nibble = (bits >> (124 - 4 * i)) & 0xf;
-            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or_default()];
-        }
-        self.push(&hex);
+    }
+
+    /// Adds to the variant, as it is.
+    #[inline]
+    pub fn push_variant(&mut self, bytes: &[u8]) {
+        self.push(bytes);
     }
 
     /// Writes the sub-resource if no segment came for it to stand behind.
@@ -119,6 +120,7 @@ impl<'s> KeyWriter<'s> {
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
         if self.spilled.is_empty() {
+            self.spilled.reserve(4 * INLINE);
             self.spilled.extend_from_slice(&self.inline[..self.len]);
         }
         self.spilled.extend_from_slice(bytes);

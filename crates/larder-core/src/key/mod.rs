@@ -1,7 +1,7 @@
 //! Keys: segments joined by `:`, readable in `redis-cli`, escaped where a segment could be mistaken for structure.
 //!
-//! The text of a key is `namespace:segment:segment`. HTTP adds a *variant*, `~` and a hash, behind the text: it tells
-//! apart answers that people address by one name (two hosts, two languages). Selectors see only the part before it.
+//! The name of a key is `namespace:segment:segment`. HTTP adds a *variant* behind the first `~`: it tells apart answers
+//! that people address by one name (two hosts, two languages). Selectors see only the name.
 
 mod buffer;
 mod escape;
@@ -15,7 +15,7 @@ pub use self::escape::MAX_TAG_BYTES;
 pub(crate) use self::escape::{canonical_segments, escape_tag};
 pub use self::to_key::{LoadKey, ToKey};
 
-/// Starts the variant behind a key's text. Escaped inside segments, so it stands nowhere else.
+/// Starts the variant behind a key's name. Escaped inside segments, so the first one is it.
 pub(crate) const VARIANT: u8 = b'~';
 
 /// A whole key, shared by whoever needs it.
@@ -34,7 +34,7 @@ impl Key {
         Key(Arc::from(bytes))
     }
 
-    /// The bytes: UTF-8 without control characters or spaces.
+    /// The bytes, variant included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -51,7 +51,7 @@ impl Key {
 
 /// The part of a key before its variant.
 pub(crate) fn name_of(key: &[u8]) -> &[u8] {
-    match key.iter().rposition(|&b| b == VARIANT) {
+    match key.iter().position(|&b| b == VARIANT) {
         Some(at) => &key[..at],
         None => key,
     }

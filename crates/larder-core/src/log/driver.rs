@@ -1,17 +1,16 @@
 //! Keeps a node's view in step with the remote log: publishes invalidations, reads what came, synchronises.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::node::{Applied, Node};
-use super::{Append, Epoch, Mode};
+use super::node::{Applied, Batch, Node};
+use super::{Append, Epoch};
 use crate::event::{Event, Events};
 use crate::remote::{Breaker, Link, Remote, RemoteError};
 use crate::runtime::{Moment, Runtime, within};
-use crate::selector::Selector;
 
 /// Records read at one time.
 const RECORDS: usize = 1000;
@@ -19,8 +18,6 @@ const RECORDS: usize = 1000;
 const ROUNDS: usize = 200;
 /// How long one call of the log may take. Longer than a read's budget: nobody's answer waits for it.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
-/// Selectors in one record.
-const SELECTORS_PER_RECORD: usize = 256;
 /// Pauses after failures: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -38,6 +35,8 @@ pub(crate) struct Driver {
     /// One permit: whoever holds it reads the log; the others find their work done.
     turn: Semaphore,
     wake: Notify,
+    /// The cache is gone.
+    stopped: AtomicBool,
     /// Has this node ever synchronised?
     opened: watch::Sender<bool>,
     /// Server time in ms less this process's monotonic time in ms.
@@ -55,7 +54,14 @@ impl Driver {
         let name = format!("{:08x}", runtime.random() >> 32);
         let offset_ms = AtomicI64::new(offset(runtime.wall_millis(), runtime.now()));
         let (turn, wake, opened) = (Semaphore::new(1), Notify::new(), watch::Sender::new(false));
-        Driver { node, remote, breaker, runtime, events, name, turn, wake, opened, offset_ms }
+        let stopped = AtomicBool::new(false);
+        Driver { node, remote, breaker, runtime, events, name, turn, wake, stopped, opened, offset_ms }
+    }
+
+    /// Ends [`run`](Self::run): nobody is left to keep in step.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake.notify_one();
     }
 
     /// Turns true with the first synchronisation.
@@ -73,13 +79,13 @@ impl Driver {
     /// Writes an invalidation that holds here already, and waits until this node's log has come as far.
     ///
     /// Whatever goes wrong, it stays queued: [`run`](Self::run) tries again.
-    pub(crate) async fn publish(&self, mode: Mode, selectors: &[Selector], op: u64) -> Published {
-        let sent = self.append_all(mode, selectors, op).await;
+    pub(crate) async fn publish(&self, batches: &[Batch]) -> Published {
+        let sent = self.append_all(batches).await;
         let reached = match sent {
             Ok(token) => self.catch_up_to(token).await.map(|()| token),
             Err(error) => Err(error),
         };
-        if reached.is_err() {
+        if reached.is_err() || self.node.has_unsent() {
             self.wake.notify_one();
         }
         reached
@@ -90,7 +96,7 @@ impl Driver {
         let mut link = self.remote.link();
         let (mut synchronised, mut connected, mut said) = (None, None, None);
         let mut pause = BACKOFF.0;
-        loop {
+        while !self.stopped.load(Ordering::Acquire) {
             let now = link.borrow_and_update().clone();
             let (work, generation) = match now {
                 Link::Closed => return,
@@ -151,36 +157,33 @@ impl Driver {
         if self.node.pending() == 0 {
             return Ok(());
         }
-        let ops = [self.runtime.random(), self.runtime.random()];
-        let batches = self.node.take_pending(ops);
-        for (mode, batch) in [(Mode::Hard, &batches[1]), (Mode::Soft, &batches[0])] {
-            if !batch.is_empty() {
-                let token = self.append_all(mode, batch, ops[mode as usize]).await?;
-                self.catch_up_to(token).await?;
-            }
+        let batches = self.node.take_pending(|| self.runtime.random());
+        if !batches.is_empty() {
+            let token = self.append_all(&batches).await?;
+            self.catch_up_to(token).await?;
+            self.breaker.succeeded();
         }
-        self.breaker.succeeded();
         Ok(())
     }
 
-    /// One record, or several if the selectors are many. The last one's position is the token.
-    async fn append_all(&self, mode: Mode, selectors: &[Selector], op: u64) -> Published {
+    /// One record for each batch. The last one's position is the token.
+    async fn append_all(&self, batches: &[Batch]) -> Published {
         let mut token = None;
-        for chunk in selectors.chunks(SELECTORS_PER_RECORD) {
+        for Batch { mode, selectors, op } in batches {
             let append = Append {
-                mode,
-                selectors: chunk.iter().map(ToString::to_string).collect(),
-                op,
+                mode: *mode,
+                selectors: selectors.iter().map(ToString::to_string).collect(),
+                op: *op,
                 node: self.name.clone(),
                 reason: String::new(),
                 actor: String::new(),
             };
             let nonce = self.runtime.random();
-            token = Some(self.call(self.remote.append(&append, self.node.position(), nonce)).await?);
+            let at = self.call(self.remote.append(&append, self.node.position(), nonce)).await?;
+            self.node.answered(*op, at);
+            token = Some(at);
         }
-        let token = token.ok_or_else(|| RemoteError::refused("an invalidation without selectors"))?;
-        self.node.answered(op, token);
-        Ok(token)
+        token.ok_or_else(|| RemoteError::refused("an invalidation without selectors"))
     }
 
     async fn catch_up_to(&self, token: Epoch) -> Result<(), RemoteError> {
@@ -218,6 +221,8 @@ impl Driver {
         for _ in 0..ROUNDS {
             let nonce = self.runtime.random();
             let opened = self.call(self.remote.open(self.node.position(), nonce)).await?;
+            // Taken here: reading the stamps may take its time.
+            let now = self.runtime.now();
             let stamps = self.call(self.remote.scan()).await?;
             let head = self.call(self.remote.head()).await?;
             let still = head.is_some_and(|head| {
@@ -226,8 +231,8 @@ impl Driver {
                     && head.epoch.at >= opened.head.at
             });
             if still {
-                self.node.synchronise(&opened, &stamps);
-                let offset = offset(opened.server_ms, self.runtime.now());
+                self.node.synchronise(&opened, &stamps, now);
+                let offset = offset(opened.server_ms, now);
                 self.offset_ms.store(offset, Ordering::Relaxed);
                 self.opened.send_replace(true);
                 return Ok(());

@@ -15,7 +15,7 @@ use std::fmt;
 
 pub(crate) use self::driver::Driver;
 pub use self::lineage::Lineage;
-pub(crate) use self::node::{Node, Verdict};
+pub(crate) use self::node::{Batch, Node, Verdict};
 
 /// A position in the log: a point of one uninterrupted line of history. Points of different lines compare only through
 /// a [`Lineage`].

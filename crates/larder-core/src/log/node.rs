@@ -8,12 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::table::{Column, Table};
+use super::table::{Column, Row, Table};
 use super::{Epoch, Lineage, Mark, Mode, Opened, Record, RecordBody, Stamp};
+use crate::runtime::Moment;
 use crate::selector::{self, Selector, SelectorHash};
 
 /// Invalidations that wait for the remote tier, at the most. One more, and they become "everything".
 const PENDING_LIMIT: usize = 1024;
+/// Selectors in one record.
+const SELECTORS_PER_RECORD: usize = 256;
+/// The `op` of what no call has sent yet.
+const UNSENT: u64 = 0;
 
 /// What the log says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,10 +31,30 @@ pub(crate) enum Verdict {
     Dead,
 }
 
+/// What becomes one record, told by its `op`.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub(crate) mode: Mode,
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) op: u64,
+}
+
+impl Batch {
+    /// As many batches as it takes, each with an `op` of its own: the record that comes back says by its `op` what has
+    /// arrived, so it must have carried all that goes by this name.
+    pub(crate) fn of(mode: Mode, selectors: Vec<Selector>, mut op: impl FnMut() -> u64) -> Vec<Batch> {
+        let mut op = || op().max(UNSENT + 1);
+        if selectors.len() <= SELECTORS_PER_RECORD {
+            return vec![Batch { mode, selectors, op: op() }];
+        }
+        let chunks = selectors.chunks(SELECTORS_PER_RECORD);
+        chunks.map(|chunk| Batch { mode, selectors: chunk.to_vec(), op: op() }).collect()
+    }
+}
+
 /// An own invalidation that has not come back through the log.
 #[derive(Clone, Debug)]
 struct Pending {
-    mode: Mode,
     op: u64,
     selector: Selector,
     /// Its position, once the log has answered.
@@ -44,7 +69,10 @@ struct State {
     covered: u64,
     /// The highest `at` ever written to a row: what the table forgets lies at or below.
     highest: u64,
-    pending: HashMap<SelectorHash, Pending>,
+    /// By selector and mode: `expire` does not stand in for an `invalidate` that is on its way, nor the reverse.
+    pending: HashMap<(SelectorHash, Mode), Pending>,
+    /// The server's clock less this process's, in microseconds: turns positions into moments.
+    ahead_us: i64,
 }
 
 /// One node's view.
@@ -95,7 +123,8 @@ impl Node {
 
     /// What happened, since the counter stood at `seen`, to an entry with this key and these tags?
     pub(crate) fn check_since(&self, key: &[u8], tags: &[Box<[u8]>], seen: u64) -> Verdict {
-        let [soft, hard] = self.table.newest(key, tags);
+        let row = self.table.newest(key, tags);
+        let (soft, hard) = (row.get(Mode::Soft), row.get(Mode::Hard));
         // The floor after the rows: rows are forgotten only after it has risen.
         if seen < self.table.floor() || hard.n > seen {
             Verdict::Dead
@@ -104,6 +133,11 @@ impl Node {
         } else {
             Verdict::Valid
         }
+    }
+
+    /// When was an entry with this key and these tags last expired softly?
+    pub(crate) fn expired_at(&self, key: &[u8], tags: &[Box<[u8]>]) -> Moment {
+        self.table.newest(key, tags).expired
     }
 
     /// May an entry that was read from the remote tier be used? Answers the `n` it is good for, too.
@@ -116,7 +150,8 @@ impl Node {
         }
         // The lock is kept: rows must not be forgotten, nor leave `pending`, between these look-ups.
         let pending = state.pending_mode(key, tags);
-        let [soft, hard] = self.table.newest(key, tags);
+        let row = self.table.newest(key, tags);
+        let (soft, hard) = (row.get(Mode::Soft), row.get(Mode::Hard));
         let verdict = if pending == Some(Mode::Hard) || hard.at > epoch.at {
             Verdict::Dead
         } else if pending.is_some() || soft.at > epoch.at {
@@ -132,41 +167,55 @@ impl Node {
         self.state.read().pending_mode(key, tags).is_some()
     }
 
-    /// The local step: from here on it holds in this process. With `op` it is also noted as on its way to the log.
-    pub(crate) fn invalidate(&self, mode: Mode, selectors: &[Selector], op: Option<u64>) {
+    /// The local step: from here on it holds in this process. With `on_its_way` it is also noted as to come back
+    /// through the log.
+    pub(crate) fn invalidate(&self, batch: &Batch, on_its_way: bool, now: Moment) {
         let mut state = self.state.write();
         let n = self.n() + 1;
-        for selector in selectors {
-            self.stamp(&mut state, selector.hash(), mode, n, 0);
-            if let Some(op) = op {
-                let pending = state.pending.entry(selector.hash()).or_insert_with(|| Pending {
-                    mode,
-                    op,
-                    selector: selector.clone(),
-                    token: None,
-                });
-                pending.mode = pending.mode.max(mode);
-                (pending.op, pending.token) = (op, None);
+        for selector in &batch.selectors {
+            let hash = selector.hash();
+            self.stamp(&mut state, hash, batch.mode, Column { n, at: 0 }, now);
+            if on_its_way {
+                let pending = Pending { op: batch.op, selector: selector.clone(), token: None };
+                state.pending.insert((hash, batch.mode), pending);
             }
         }
         if state.pending.len() > PENDING_LIMIT {
-            // Everything that was queued is part of "everything", which holds here from now on as well.
+            // Everything that was queued is part of "everything", which holds here from now on as well. No record under
+            // way says so: it is still to be sent.
             state.pending.clear();
-            let (selector, op) = (Selector::all(), op.unwrap_or_default());
-            self.stamp(&mut state, selector.hash(), Mode::Hard, n, 0);
-            state.pending.insert(selector.hash(), Pending { mode: Mode::Hard, op, selector, token: None });
+            let selector = Selector::all();
+            let hash = selector.hash();
+            self.stamp(&mut state, hash, Mode::Hard, Column { n, at: 0 }, now);
+            state.pending.insert((hash, Mode::Hard), Pending { op: UNSENT, selector, token: None });
         }
         self.n.store(n, Ordering::Release);
     }
 
-    /// What waits for the log, under a new `op`: hard ones, and soft ones.
-    pub(crate) fn take_pending(&self, ops: [u64; 2]) -> [Vec<Selector>; 2] {
-        let mut batches = [Vec::new(), Vec::new()];
-        for pending in self.state.write().pending.values_mut() {
-            (pending.op, pending.token) = (ops[pending.mode as usize], None);
-            batches[pending.mode as usize].push(pending.selector.clone());
+    /// What waits for the log, under new `op`s; the hard ones first.
+    pub(crate) fn take_pending(&self, mut op: impl FnMut() -> u64) -> Vec<Batch> {
+        let mut state = self.state.write();
+        let mut taken = Vec::new();
+        for mode in [Mode::Hard, Mode::Soft] {
+            let waiting = state.pending.iter().filter(|((_, m), _)| *m == mode);
+            let selectors: Vec<_> = waiting.map(|(_, pending)| pending.selector.clone()).collect();
+            if !selectors.is_empty() {
+                taken.extend(Batch::of(mode, selectors, &mut op));
+            }
         }
-        batches
+        for batch in &taken {
+            for selector in &batch.selectors {
+                if let Some(pending) = state.pending.get_mut(&(selector.hash(), batch.mode)) {
+                    (pending.op, pending.token) = (batch.op, None);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Is there something to send that no call is sending?
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.state.read().pending.values().any(|p| p.op == UNSENT)
     }
 
     /// The log has answered the append of `op`: its record stands at `token`.
@@ -192,17 +241,19 @@ impl Node {
                 // An own record that is still awaited: it holds here since the call, and what was loaded since is good.
                 let own = state.pending.values().any(|p| p.op == *op);
                 n += u64::from(!own);
+                let when = state.moment_of(record.epoch.at);
+                // A row that is there already has been since the call: neither clock nor time of an own one moves.
+                let (row_n, when) = if own { (0, Moment::default()) } else { (n, when) };
                 for text in selectors {
-                    // A selector of a later release that this one cannot read may name anything.
-                    let hash = Selector::parse(text).unwrap_or_else(|_| Selector::all()).hash();
-                    let row_n = if own { 0 } else { n };
-                    self.stamp(&mut state, hash, *mode, row_n, record.epoch.at);
+                    let stamp = Column { n: row_n, at: record.epoch.at };
+                    self.stamp(&mut state, Selector::from_log(text).hash(), *mode, stamp, when);
                 }
                 state.pending.retain(|_, p| p.op != *op);
             }
             RecordBody::Unknown => {
                 n += 1;
-                self.stamp(&mut state, Selector::all().hash(), Mode::Hard, n, record.epoch.at);
+                let stamp = Column { n, at: record.epoch.at };
+                self.stamp(&mut state, Selector::all().hash(), Mode::Hard, stamp, Moment::default());
             }
         }
         self.n.store(n, Ordering::Release);
@@ -215,8 +266,8 @@ impl Node {
         self.state.read().reached(token)
     }
 
-    /// Takes over the snapshot, whatever lay between.
-    pub(crate) fn synchronise(&self, opened: &Opened, stamps: &[Stamp]) {
+    /// Takes over the snapshot, whatever lay between. `now`: when the log was opened.
+    pub(crate) fn synchronise(&self, opened: &Opened, stamps: &[Stamp], now: Moment) {
         let mut state = self.state.write();
         let (start, since) = (opened.head.at, opened.since);
         // Up to `base` this node's history and the log's are the same.
@@ -227,19 +278,15 @@ impl Node {
         let n = self.n() + 1;
         let beyond = base.unwrap_or(0);
         state.highest = state.highest.max(start);
+        state.ahead_us =
+            micros(opened.server_ms.saturating_mul(1000)).saturating_sub(micros(now.as_micros()));
         // Rows from a lost tail count against all that is older than the barrier, and nothing newer.
-        self.table.each(|row| {
-            for mode in [Mode::Soft, Mode::Hard] {
-                let column = row.column(mode);
-                if column.at > beyond {
-                    column.at = start;
-                }
-            }
-        });
+        self.table.move_tail(beyond, start);
         for stamp in stamps {
-            let hash = Selector::parse(&stamp.selector).unwrap_or_else(|_| Selector::all()).hash();
             let row_n = if stamp.at > beyond { n } else { 0 };
-            self.stamp(&mut state, hash, stamp.mode, row_n, stamp.at);
+            let when = state.moment_of(stamp.at);
+            let hash = Selector::from_log(&stamp.selector).hash();
+            self.stamp(&mut state, hash, stamp.mode, Column { n: row_n, at: stamp.at }, when);
         }
         let first = state.position.is_none();
         let gap = base.is_none_or(|base| base < since);
@@ -260,14 +307,17 @@ impl Node {
     }
 
     /// Writes one row, and keeps `covered` true if that makes the table forget another.
-    fn stamp(&self, state: &mut State, selector: SelectorHash, mode: Mode, n: u64, at: u64) {
-        state.highest = state.highest.max(at);
+    fn stamp(&self, state: &mut State, selector: SelectorHash, mode: Mode, stamp: Column, when: Moment) {
+        state.highest = state.highest.max(stamp.at);
         // Not below anything written so far, the rows of this very step included.
         let now = Column { n: self.n() + 1, at: state.highest };
-        let forgotten = self.table.write(selector, now, |row| {
+        let forgotten = self.table.write(selector, now, |row: &mut Row| {
             let column = row.column(mode);
-            column.n = column.n.max(n);
-            column.at = column.at.max(at);
+            column.n = column.n.max(stamp.n);
+            column.at = column.at.max(stamp.at);
+            if mode == Mode::Soft {
+                row.expired = row.expired.max(when);
+            }
         });
         if let Some(at) = forgotten {
             state.covered = state.covered.max(at);
@@ -275,7 +325,17 @@ impl Node {
     }
 }
 
+fn micros(us: u64) -> i64 {
+    i64::try_from(us).unwrap_or(i64::MAX)
+}
+
 impl State {
+    /// When was the record at this position written? Positions are microseconds of the server's time, or a little more.
+    fn moment_of(&self, at: u64) -> Moment {
+        let us = u64::try_from(micros(at).saturating_sub(self.ahead_us)).unwrap_or(0);
+        Moment::from_nanos(us.saturating_mul(1000))
+    }
+
     fn reached(&self, token: Epoch) -> bool {
         self.position.is_some_and(|p| self.lineage.holds(p.line, token) && token.at <= p.at)
     }
@@ -294,7 +354,13 @@ impl State {
             return None;
         }
         let mut mode = None;
-        selector::each_of(key, tags, |hash| mode = mode.max(self.pending.get(&hash).map(|p| p.mode)));
+        selector::each_of(key, tags, |hash| {
+            for m in [Mode::Soft, Mode::Hard] {
+                if self.pending.contains_key(&(hash, m)) {
+                    mode = mode.max(Some(m));
+                }
+            }
+        });
         mode
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::Mode;
+use crate::runtime::Moment;
 use crate::selector::{self, SelectorHash};
 
 /// Locks of the table. A reader meets a writer only if their selectors fall into the same part.
@@ -21,15 +22,19 @@ pub(super) struct Column {
 
 /// The two columns of a selector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Row([Column; 2]);
+pub(super) struct Row {
+    columns: [Column; 2],
+    /// When it was last expired softly: from there on stale windows run. Orders nothing.
+    pub(super) expired: Moment,
+}
 
 impl Row {
     pub(super) fn column(&mut self, mode: Mode) -> &mut Column {
-        &mut self.0[mode as usize]
+        &mut self.columns[mode as usize]
     }
 
-    fn get(&self, mode: Mode) -> Column {
-        self.0[mode as usize]
+    pub(super) fn get(&self, mode: Mode) -> Column {
+        self.columns[mode as usize]
     }
 
     fn join(self, other: Row) -> Row {
@@ -37,7 +42,8 @@ impl Row {
             n: self.get(m).n.max(other.get(m).n),
             at: self.get(m).at.max(other.get(m).at),
         };
-        Row([max(Mode::Soft), max(Mode::Hard)])
+        let expired = self.expired.max(other.expired);
+        Row { columns: [max(Mode::Soft), max(Mode::Hard)], expired }
     }
 }
 
@@ -112,19 +118,27 @@ impl Table {
         forgotten
     }
 
-    /// Changes every row.
-    pub(super) fn each(&self, mut change: impl FnMut(&mut Row)) {
+    /// Moves every `at` above `beyond` to `to`.
+    pub(super) fn move_tail(&self, beyond: u64, to: u64) {
         for shard in &self.shards {
             let shard = &mut *shard.write();
-            shard.young.values_mut().chain(shard.old.values_mut()).for_each(&mut change);
+            for row in shard.young.values_mut().chain(shard.old.values_mut()) {
+                for column in &mut row.columns {
+                    if column.at > beyond {
+                        column.at = to;
+                        // The older generation may be forgotten next: it reached as far as its highest row.
+                        shard.began.at = shard.began.at.max(to);
+                    }
+                }
+            }
         }
     }
 
-    /// The highest `n` and `at` in each column over all selectors of an entry.
-    pub(super) fn newest(&self, key: &[u8], tags: &[Box<[u8]>]) -> [Column; 2] {
+    /// The highest of everything over all selectors of an entry.
+    pub(super) fn newest(&self, key: &[u8], tags: &[Box<[u8]>]) -> Row {
         let mut newest = Row::default();
         selector::each_of(key, tags, |hash| newest = newest.join(self.shard(hash).read().get(hash)));
-        newest.0
+        newest
     }
 
     /// How many rows there are, in both generations.

@@ -267,14 +267,25 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
 
     /// The read path in steps, for those who build another front door: see [`Claim`].
     ///
-    /// `key` writes a whole key, namespace first.
-    pub fn claim(&self, key: &KeyWriter<'_>) -> Claim<V> {
-        claim::claim(&self.handle, key.as_bytes())
+    /// `key`: what a [`key_writer`](Self::key_writer) has written.
+    pub fn claim(&self, key: &[u8]) -> Claim<V> {
+        claim::claim(&self.handle, key)
     }
 
     /// A key of this handle, to which segments and a variant can be added.
     pub fn key_writer(&self) -> KeyWriter<'_> {
         self.handle.writer()
+    }
+
+    /// As [`begin`](Self::begin), for a whole key.
+    pub fn begin_at(&self, key: &Key) -> Slot<V> {
+        Slot::new(self.handle.clone(), key.clone())
+    }
+
+    /// Runs the refresh of a stale entry beside everything else. Too many at one time, and it is dropped unrun: with it
+    /// the lead it holds, so the next reader of the entry tries again.
+    pub fn refresh_in_background(&self, key: &Key, refresh: impl Future<Output = ()> + Send + 'static) {
+        self.engine().spawn_refresh(key, Box::pin(refresh));
     }
 
     /// The handle's policy.

@@ -34,6 +34,11 @@ impl<V: Send + Sync + 'static> Slot<V> {
 
     /// As [`put`](Self::put), with a ttl or tags of its own.
     pub fn put_with(self, value: V, fill: &Fill) -> bool {
+        self.put_shared(Arc::new(value), fill)
+    }
+
+    /// As [`put_with`](Self::put_with), for a value that others hold too.
+    pub fn put_shared(self, value: Arc<V>, fill: &Fill) -> bool {
         let (engine, policy) = (self.handle.engine(), &self.handle.policy);
         let ttl = fill.ttl.unwrap_or(policy.ttl);
         let life = Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, engine.runtime.random());
@@ -45,7 +50,7 @@ impl<V: Send + Sync + 'static> Slot<V> {
             cost: engine.runtime.now().since(self.started),
             superseded: !fill.tags_fit(),
         };
-        self.handle.store(&self.key, Arc::new(value), loaded).1
+        self.handle.store(&self.key, value, loaded).1
     }
 }
 

@@ -1,0 +1,7 @@
+//! The admin API: what operators ask and do over HTTP. A router, to mount anywhere.
+
+mod auth;
+mod routes;
+
+pub use self::auth::AdminAuth;
+pub use self::routes::AdminRouter;

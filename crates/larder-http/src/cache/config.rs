@@ -1,0 +1,146 @@
+//! What a layer was told, and what follows from it for one request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::request::Parts;
+use larder_core::{AnyKey, Cache, Fill, KeyWriter, Namespace, NoLoader, SkipReason};
+
+use super::identity::Identify;
+use super::stored::StoredResponse;
+use super::style::HeaderStyle;
+use crate::rules::query::VaryQuery;
+use crate::rules::request::{self, Credentials, Verdict};
+use crate::rules::response::{Keep, Storable};
+
+pub(super) type Handle = Namespace<AnyKey, StoredResponse, NoLoader>;
+type OfRequest<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
+type TagsOfResponse = Arc<dyn Fn(&http::response::Parts, &Bytes) -> Vec<String> + Send + Sync>;
+
+/// Where the second segment of keys comes from.
+#[derive(Clone)]
+pub(super) enum Id {
+    None,
+    Fixed(String),
+    Parameter(String),
+    Custom(Arc<dyn Fn(&Parts, &mut KeyWriter<'_>) + Send + Sync>),
+}
+
+/// Who may go past the cache with `Cache-Control: no-cache` or `max-age=0`.
+#[derive(Clone, Default)]
+pub enum WhoMayBypass {
+    /// Anybody. The default: what browsers' reload buttons expect.
+    #[default]
+    Anybody,
+    /// Nobody: such a request is answered like any other.
+    Nobody,
+    /// Requests for which this is true.
+    If(OfRequest<bool>),
+}
+
+impl WhoMayBypass {
+    /// Requests for which `may` is true.
+    pub fn only(may: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        WhoMayBypass::If(Arc::new(may))
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) cache: Cache,
+    pub(super) handle: Handle,
+    pub(super) id: Id,
+    pub(super) sub: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) hash_label: String,
+    pub(super) vary_query: VaryQuery,
+    pub(super) vary_headers: Vec<HeaderName>,
+    pub(super) skip: Option<OfRequest<bool>>,
+    pub(super) ttl: Option<OfRequest<Duration>>,
+    pub(super) tags: Option<OfRequest<Vec<String>>>,
+    pub(super) tags_from: Option<TagsOfResponse>,
+    pub(super) identify: Option<Identify>,
+    pub(super) credentials: Credentials,
+    pub(super) style: HeaderStyle,
+    pub(super) bypass: WhoMayBypass,
+}
+
+impl Config {
+    pub(super) fn new(cache: Cache, handle: Handle) -> Self {
+        Config {
+            cache,
+            handle,
+            id: Id::None,
+            sub: None,
+            version: None,
+            hash_label: "params".to_owned(),
+            vary_query: VaryQuery::All,
+            vary_headers: Vec::new(),
+            skip: None,
+            ttl: None,
+            tags: None,
+            tags_from: None,
+            identify: None,
+            credentials: Credentials::Refuse,
+            style: HeaderStyle::default(),
+            bypass: WhoMayBypass::Anybody,
+        }
+    }
+
+    /// What to do with a request, by its head.
+    pub(super) fn judge(&self, parts: &Parts) -> Verdict {
+        if self.skip.as_ref().is_some_and(|skip| skip(parts)) {
+            return Verdict::Pass(SkipReason::Route);
+        }
+        match request::judge(&parts.method, &parts.headers, &self.credentials) {
+            Verdict::Bypass => match &self.bypass {
+                WhoMayBypass::Anybody => Verdict::Bypass,
+                WhoMayBypass::If(may) if may(parts) => Verdict::Bypass,
+                WhoMayBypass::Nobody | WhoMayBypass::If(_) => Verdict::Cache,
+            },
+            verdict => verdict,
+        }
+    }
+
+    pub(super) fn storable(&self) -> Storable<'_> {
+        let policy = self.handle.policy();
+        Storable {
+            vary_headers: &self.vary_headers,
+            largest_body: policy.largest_stored_size() as u64,
+            negative_ttl: policy.negative_time_to_live(),
+        }
+    }
+
+    /// What the request says of the answer: its ttl and some of its tags.
+    pub(super) fn fill(&self, parts: &Parts) -> Fill {
+        let mut fill = Fill::new();
+        fill.ttl = self.ttl.as_ref().map(|ttl| ttl(parts));
+        if let Some(tags) = &self.tags {
+            fill.tags = tags(parts);
+        }
+        fill
+    }
+
+    /// What the answer says of itself.
+    pub(super) fn complete(&self, fill: &mut Fill, keep: Keep, parts: &http::response::Parts, body: &Bytes) {
+        if let Keep::Negative(ttl) = keep {
+            fill.ttl = Some(ttl);
+        }
+        if let Some(tags) = &self.tags_from {
+            fill.tags.extend(tags(parts, body));
+        }
+    }
+
+    /// The calendar.
+    pub(super) fn calendar(&self) -> &dyn larder_core::Runtime {
+        &**self.cache.runtime()
+    }
+
+    /// Counts and reports a request that is none of the cache's business.
+    pub(super) fn passed(&self, parts: &Parts, reason: SkipReason) {
+        self.handle.count_read(larder_core::Outcome::Skip);
+        self.cache.skipped(parts.uri.path(), reason);
+    }
+}

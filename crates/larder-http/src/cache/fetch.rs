@@ -1,0 +1,246 @@
+//! Running the handler, and what becomes of its answer.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use larder_core::{Failure, Fill, Lead, Outcome, SkipReason, Slot};
+use tower_service::Service;
+
+use super::body::{Gathered, Gathering};
+use super::config::Config;
+use super::service::Asked;
+use super::stored::StoredResponse;
+use super::style::Told;
+use crate::problem::problem;
+
+/// Where an answer goes, if it may be stored.
+pub(super) enum Keeper {
+    /// To everybody who waits for it.
+    Lead(Lead<StoredResponse>),
+    /// Into the cache, past whoever else is loading: a bypass, or a key whose answers could not be shared a moment ago.
+    Slot(Slot<StoredResponse>, Outcome),
+}
+
+/// What a keeper did.
+struct Kept {
+    value: Arc<StoredResponse>,
+    outcome: Outcome,
+    ttl: Duration,
+    stored: bool,
+}
+
+impl Keeper {
+    fn keep(self, config: &Config, value: StoredResponse, fill: &Fill) -> Kept {
+        let value = Arc::new(value);
+        match self {
+            Keeper::Lead(lead) => {
+                let found = lead.fill(value, fill);
+                Kept { value: found.value, outcome: Outcome::Miss, ttl: found.ttl, stored: found.stored }
+            }
+            Keeper::Slot(slot, outcome) => {
+                config.handle.count_read(outcome);
+                let ttl = fill.ttl.unwrap_or(config.handle.policy().time_to_live());
+                let stored = slot.put_shared(value.clone(), fill);
+                Kept { value, outcome, ttl, stored }
+            }
+        }
+    }
+
+    fn refuse(self, config: &Config) {
+        match self {
+            Keeper::Lead(lead) => lead.unshared(true),
+            Keeper::Slot(_, outcome) => config.handle.count_read(outcome),
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        if let Keeper::Lead(lead) = self {
+            lead.fail(failure);
+        }
+    }
+}
+
+/// Runs the handler to the end of its answer's head, and sees to the rest.
+pub(super) async fn run<S>(
+    config: Arc<Config>,
+    mut keeper: Keeper,
+    inner: S,
+    asked: Arc<Asked>,
+    request: Request<Body>,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible> + Send,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    if let Keeper::Lead(lead) = &mut keeper {
+        lead.begin();
+    }
+    match contain(&config, call(inner, request)).await {
+        Ok(response) => settle(&config, keeper, &asked, response).await,
+        Err(failure) => {
+            let answer = failed(&failure);
+            keeper.fail(failure);
+            answer
+        }
+    }
+}
+
+/// Calls a service once it is ready.
+pub(super) async fn call<S>(mut inner: S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible>,
+    S::Response: IntoResponse,
+{
+    let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;
+    let Ok(response) = inner.call(request).await;
+    response.into_response()
+}
+
+/// The handler's panic, and its slowness, are answers.
+async fn contain(
+    config: &Config,
+    work: impl Future<Output = Response<Body>>,
+) -> Result<Response<Body>, Failure> {
+    let mut work = pin!(work);
+    let mut timer = None;
+    let (runtime, limit) = (config.cache.runtime(), config.handle.policy().load_deadline());
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            Ok(Poll::Ready(response)) => return Poll::Ready(Ok(response)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Err(Failure::Panicked)),
+        }
+        let timer = timer.get_or_insert_with(|| runtime.sleep(limit));
+        timer.as_mut().poll(cx).map(|()| Err(Failure::TimedOut))
+    })
+    .await
+}
+
+/// What a client hears of a load that failed.
+pub(super) fn failed(failure: &Failure) -> Response<Body> {
+    match failure {
+        Failure::TimedOut => problem(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The answer took too long",
+            "The handler did not answer within the route's load timeout.",
+        ),
+        Failure::ShuttingDown => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Shutting down",
+            "The service is being shut down; try again.",
+        ),
+        _ => problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The handler failed",
+            "The handler panicked; its message is in the service's log.",
+        ),
+    }
+}
+
+/// Stores an answer if it may be stored, and hands it to its client in any case.
+async fn settle(
+    config: &Arc<Config>,
+    keeper: Keeper,
+    asked: &Arc<Asked>,
+    response: Response<Body>,
+) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let length = body.size_hint().exact();
+    let keep = match config.storable().judge(parts.status, &parts.headers, length) {
+        Ok(keep) => keep,
+        Err(reason) => return refuse(config, keeper, asked, Response::from_parts(parts, body), reason),
+    };
+    let finish = {
+        let (config, asked) = (config.clone(), asked.clone());
+        move |keeper: Keeper, parts: &http::response::Parts, body: Bytes| {
+            let mut fill = asked.fill.clone();
+            config.complete(&mut fill, keep, parts, &body);
+            if fill.tags_fit() {
+                let stored = StoredResponse::new(parts.status, parts.headers.clone(), body);
+                Ok(keeper.keep(&config, stored, &fill))
+            } else {
+                Err((keeper, body))
+            }
+        }
+    };
+    match Gathering::new(body, length.unwrap_or(0)).at_once().await {
+        Gathered::Whole(body) => match finish(keeper, &parts, body) {
+            Ok(kept) => asked.answer(config, &kept.value, &told(&kept, config, asked)),
+            Err((keeper, body)) => {
+                let response = Response::from_parts(parts, Body::from(body));
+                refuse(config, keeper, asked, response, SkipReason::Tags)
+            }
+        },
+        Gathered::Broken(rest) => {
+            let response = Response::from_parts(parts, rest.pass_on());
+            refuse(config, keeper, asked, response, SkipReason::Truncated)
+        }
+        Gathered::Waiting(gathering) => {
+            let (body, work) = gathering.tee();
+            let (head, of_work) = (parts.clone(), config.clone());
+            let path = asked.path.clone();
+            config.cache.runtime().spawn(Box::pin(async move {
+                let limit = of_work.handle.policy().load_deadline();
+                let whole = within(&of_work, limit, work).await.flatten();
+                let refused = match whole {
+                    Some(body) => match finish(keeper, &head, body) {
+                        Ok(_) => return,
+                        Err((keeper, _)) => (keeper, SkipReason::Tags),
+                    },
+                    None => (keeper, SkipReason::Truncated),
+                };
+                of_work.cache.skipped(&path, refused.1);
+                refused.0.refuse(&of_work);
+            }));
+            let mut response = Response::from_parts(parts, body);
+            asked.tell(config, Outcome::Miss, None, response.headers_mut());
+            asked.without_body_for_head(response)
+        }
+    }
+}
+
+async fn within<T>(config: &Config, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut timer) = (pin!(work), config.cache.runtime().sleep(limit));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// An answer for its first client alone.
+fn refuse(
+    config: &Config,
+    keeper: Keeper,
+    asked: &Asked,
+    mut response: Response<Body>,
+    reason: SkipReason,
+) -> Response<Body> {
+    config.cache.skipped(&asked.path, reason);
+    keeper.refuse(config);
+    asked.tell(config, Outcome::Skip, Some(reason), response.headers_mut());
+    asked.without_body_for_head(response)
+}
+
+fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {
+    Told {
+        outcome: kept.outcome,
+        age: Duration::ZERO,
+        ttl: kept.ttl,
+        stored: kept.stored,
+        key: Some(asked.key.name()),
+        reason: None,
+        calendar: config.calendar(),
+    }
+}

@@ -1,0 +1,202 @@
+//! The response cache: a tower layer for axum routes.
+
+mod body;
+mod config;
+mod fetch;
+mod identity;
+mod key;
+mod service;
+mod stored;
+mod style;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use bytes::Bytes;
+use http::HeaderName;
+use http::request::Parts;
+use larder_core::{Cache, KeyWriter, NamespaceError, Policy};
+use tower_layer::Layer;
+
+pub use self::config::WhoMayBypass;
+use self::config::{Config, Id};
+pub use self::service::ResponseCacheService;
+use self::stored::{ResponseCodec, StoredResponse};
+pub use self::style::HeaderStyle;
+pub use crate::rules::query::VaryQuery;
+use crate::rules::request::Credentials;
+
+/// Caches the responses of a route. A layer: cheap to clone, for one route or many.
+///
+/// ```
+/// # use larder_core::{Cache, Policy, units::*};
+/// # use larder_http::ResponseCache;
+/// # async fn f(cache: &Cache) -> Result<(), Box<dyn std::error::Error>> {
+/// // /trigs/{trig_id}/logs?page=2  ->  trig:123:logs:params_4f0c1a9e:v1
+/// let logs = ResponseCache::new(cache, "trig", Policy::ttl(2 * HOUR).stale_while_revalidate(MINUTE))?
+///     .id("trig_id")
+///     .sub("logs")
+///     .vary_query(["page"])
+///     .version("v1")
+///     .tags(|_| vec!["site".into()]);
+/// # let _ = logs; Ok(()) }
+/// ```
+///
+/// # Who is answered from the cache
+/// A request with `Authorization` or `Cookie` goes past it, unless the route says one of
+/// [`per_user`](Self::per_user), [`require`](Self::require), [`public`](Self::public) or
+/// [`ignore_cookies`](Self::ignore_cookies). A hit does not run the handler, so it does not run the handler's extractors:
+/// what they would refuse, `per_user` and `require` refuse on hits too.
+///
+/// # HEAD
+/// Is answered from the entry of GET. On a miss the handler runs as GET, and the client gets the headers.
+#[derive(Clone)]
+pub struct ResponseCache {
+    config: Config,
+}
+
+impl ResponseCache {
+    /// A layer that stores in `namespace` by `policy`.
+    ///
+    /// # Errors
+    /// A name that is none, or a policy that breaks a rule.
+    pub fn new(cache: &Cache, namespace: &str, policy: Policy) -> Result<Self, NamespaceError> {
+        let handle = cache.front_door(namespace, policy, ResponseCodec, StoredResponse::weight)?;
+        Ok(ResponseCache { config: Config::new(cache.clone(), handle) })
+    }
+
+    /// Takes the key's second segment from the path parameter of this name. A route without it is not cached, and an
+    /// error event says so.
+    pub fn id(mut self, parameter: &str) -> Self {
+        self.config.id = Id::Parameter(parameter.to_owned());
+        self
+    }
+
+    /// Sets the key's second segment. Default: none.
+    pub fn fixed_id(mut self, id: &str) -> Self {
+        self.config.id = Id::Fixed(id.to_owned());
+        self
+    }
+
+    /// Adds a segment behind the id: `logs` in `trig:123:logs`. Default: none.
+    pub fn sub(mut self, sub: &str) -> Self {
+        self.config.sub = Some(sub.to_owned());
+        self
+    }
+
+    /// Says which query parameters tell answers apart: `VaryQuery::All`, `VaryQuery::None` or `["page"]`.
+    /// Default: all, in any order.
+    pub fn vary_query(mut self, vary: impl Into<VaryQuery>) -> Self {
+        self.config.vary_query = vary.into();
+        self
+    }
+
+    /// Says which request headers tell answers apart, with all their values. Default: none.
+    pub fn vary_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.config.vary_headers = names.into_iter().collect();
+        self
+    }
+
+    /// Ends keys with a version: answers of another version are not found. Default: none.
+    pub fn version(mut self, version: &str) -> Self {
+        self.config.version = Some(version.to_owned());
+        self
+    }
+
+    /// Sets the word before the hash of the parameters in keys. Default: `params`.
+    pub fn hash_label(mut self, label: &str) -> Self {
+        self.config.hash_label = label.to_owned();
+        self
+    }
+
+    /// Leaves requests alone for which `skip` is true. Default: none.
+    pub fn skip(mut self, skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.config.skip = Some(Arc::new(skip));
+        self
+    }
+
+    /// Takes the ttl from the request. Default: the policy's.
+    pub fn ttl_with(mut self, ttl: impl Fn(&Parts) -> Duration + Send + Sync + 'static) -> Self {
+        self.config.ttl = Some(Arc::new(ttl));
+        self
+    }
+
+    /// Takes tags from the request. Default: none.
+    pub fn tags(mut self, tags: impl Fn(&Parts) -> Vec<String> + Send + Sync + 'static) -> Self {
+        self.config.tags = Some(Arc::new(tags));
+        self
+    }
+
+    /// Takes tags from the response. Default: none.
+    pub fn tags_from(
+        mut self,
+        tags: impl Fn(&http::response::Parts, &Bytes) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.tags_from = Some(Arc::new(tags));
+        self
+    }
+
+    /// Writes the key's segments behind the namespace, instead of id, sub, parameters and version. What `key` writes is
+    /// escaped; method, scheme, host, path, query and user are part of the key besides.
+    pub fn key(mut self, key: impl Fn(&Parts, &mut KeyWriter<'_>) + Send + Sync + 'static) -> Self {
+        self.config.id = Id::Custom(Arc::new(key));
+        self
+    }
+
+    /// Runs the extractor `A` on every request, hits too; its rejection is the answer. What `key` makes of it is part of
+    /// the key: every user has entries of their own.
+    pub fn per_user<A, S>(mut self, state: S, key: impl Fn(&A) -> String + Send + Sync + 'static) -> Self
+    where
+        A: FromRequestParts<S> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        self.config.identify = Some(identity::by_extractor(state, move |user: &A| Some(key(user))));
+        self.config.credentials = Credentials::Ignore;
+        self
+    }
+
+    /// Runs the extractor `A` on every request, hits too; its rejection is the answer. Whoever it lets through shares the
+    /// answers.
+    pub fn require<A, S>(mut self, state: S) -> Self
+    where
+        A: FromRequestParts<S> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        self.config.identify = Some(identity::by_extractor(state, |_: &A| None));
+        self.config.credentials = Credentials::Ignore;
+        self
+    }
+
+    /// Says that answers are for everybody, whatever credentials a request carries.
+    pub fn public(mut self) -> Self {
+        self.config.credentials = Credentials::Ignore;
+        self
+    }
+
+    /// Says that these cookies do not matter to the answers. Other cookies still keep a request out.
+    pub fn ignore_cookies<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.config.credentials = Credentials::IgnoreCookies(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Which headers answers get. Default: [`HeaderStyle::default`].
+    pub fn headers(mut self, style: HeaderStyle) -> Self {
+        self.config.style = style;
+        self
+    }
+
+    /// Who may go past the cache with `Cache-Control: no-cache`. Default: anybody.
+    pub fn bypass(mut self, who: WhoMayBypass) -> Self {
+        self.config.bypass = who;
+        self
+    }
+}
+
+impl<S> Layer<S> for ResponseCache {
+    type Service = ResponseCacheService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ResponseCacheService::new(Arc::new(self.config.clone()), inner)
+    }
+}

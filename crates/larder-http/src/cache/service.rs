@@ -1,0 +1,375 @@
+//! The service: from a request to its answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderName, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use larder_core::{BoxFuture, Claim, Fill, Flown, Found, Key, Lead, LookedUp, Outcome, SkipReason};
+use tower_service::Service;
+
+use super::body::at_once;
+use super::config::Config;
+use super::fetch::{self, Keeper};
+use super::key;
+use super::stored::StoredResponse;
+use super::style::Told;
+use crate::problem::problem;
+use crate::rules::conditional::client_has_it;
+use crate::rules::request::Verdict;
+
+/// How often a request that finds the loads of others unusable claims again, before its handler runs for it alone.
+const MOST_TURNS: usize = 4;
+
+/// What [`ResponseCache`](crate::ResponseCache) makes of a service.
+#[derive(Clone)]
+pub struct ResponseCacheService<S> {
+    config: Arc<Config>,
+    inner: S,
+}
+
+impl<S> ResponseCacheService<S> {
+    pub(super) fn new(config: Arc<Config>, inner: S) -> Self {
+        ResponseCacheService { config, inner }
+    }
+}
+
+/// The answer: there already, or on its way.
+pub enum Answer {
+    /// A hit.
+    Ready(Option<Response<Body>>),
+    /// Anything else.
+    Waiting(BoxFuture<'static, Response<Body>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Answer::Ready(response) => {
+                Poll::Ready(Ok(response.take().expect("a future is not polled after it was ready")))
+            }
+            Answer::Waiting(future) => future.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for ResponseCacheService<S>
+where
+    S: Service<Request<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        // The clone takes the place of the one that was polled ready.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let config = self.config.clone();
+        let (mut parts, body) = request.into_parts();
+        if !config.cache.is_enabled() {
+            return Answer::Waiting(Box::pin(fetch::call(inner, Request::from_parts(parts, body))));
+        }
+        let verdict = config.judge(&parts);
+        if let Verdict::Pass(reason) = verdict {
+            return Answer::Waiting(Box::pin(pass(config, inner, Request::from_parts(parts, body), reason)));
+        }
+        if config.identify.is_some() {
+            return Answer::Waiting(Box::pin(identified(config, inner, verdict, parts, body)));
+        }
+        let key = match key::write(&config, &mut parts, None) {
+            Ok(key) => key,
+            Err(reason) => {
+                drop(body);
+                let request = Request::from_parts(parts, Body::empty());
+                return Answer::Waiting(Box::pin(pass(config, inner, request, reason)));
+            }
+        };
+        let mut claimed = None;
+        if verdict == Verdict::Cache {
+            match config.handle.claim(key.as_bytes()) {
+                Claim::Found(found) => {
+                    return Answer::Ready(Some(hit(&config, &parts, key.as_bytes(), &found)));
+                }
+                other => claimed = Some(other),
+            }
+        }
+        let key = key.to_key();
+        Answer::Waiting(Box::pin(answer(config, inner, verdict, parts, key, claimed)))
+    }
+}
+
+/// Runs the route's extractor first.
+async fn identified<S>(
+    config: Arc<Config>,
+    inner: S,
+    verdict: Verdict,
+    mut parts: Parts,
+    body: Body,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    let user = match &config.identify {
+        None => None,
+        Some(identify) => match identify(&mut parts).await {
+            Ok(user) => user,
+            Err(rejection) => return *rejection,
+        },
+    };
+    let key = match key::write(&config, &mut parts, user.as_deref()) {
+        Ok(key) => key.to_key(),
+        Err(reason) => return pass(config.clone(), inner, Request::from_parts(parts, body), reason).await,
+    };
+    answer(config, inner, verdict, parts, key, None).await
+}
+
+/// None of the cache's business: the handler answers, and the answer says why.
+async fn pass<S>(config: Arc<Config>, inner: S, request: Request<Body>, reason: SkipReason) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible>,
+    S::Response: IntoResponse,
+{
+    if reason == SkipReason::Method {
+        return fetch::call(inner, request).await;
+    }
+    let (parts, body) = request.into_parts();
+    config.passed(&parts, reason);
+    let mut response = fetch::call(inner, Request::from_parts(parts, body)).await;
+    let told = Told::nothing_stored(Outcome::Skip, Some(reason), None, config.calendar());
+    config.style.tell(&told, response.headers_mut());
+    response
+}
+
+/// What was asked, as far as it matters to the answer.
+pub(super) struct Asked {
+    pub(super) key: Key,
+    pub(super) path: String,
+    pub(super) fill: Fill,
+    head: bool,
+    /// `If-None-Match` and `If-Modified-Since`, which the handler does not get to see.
+    conditions: HeaderMap,
+}
+
+impl Asked {
+    /// Takes from a request what is for the cache, and leaves what is for the handler.
+    fn take(config: &Config, key: Key, parts: &mut Parts) -> Self {
+        let mut conditions = HeaderMap::new();
+        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+            for value in parts.headers.get_all(&name) {
+                conditions.append(name.clone(), value.clone());
+            }
+            parts.headers.remove(&name);
+        }
+        // HEAD runs as GET, so that what is stored has a body.
+        let head = std::mem::replace(&mut parts.method, Method::GET) == Method::HEAD;
+        let path = parts.uri.path().to_owned();
+        Asked { key, path, fill: config.fill(parts), head, conditions }
+    }
+
+    /// An answer made from a stored response.
+    pub(super) fn answer(&self, config: &Config, stored: &StoredResponse, told: &Told<'_>) -> Response<Body> {
+        give(config, self.head, &self.conditions, stored, told)
+    }
+
+    /// Adds headers to an answer that is not stored, or not yet.
+    pub(super) fn tell(
+        &self,
+        config: &Config,
+        outcome: Outcome,
+        reason: Option<SkipReason>,
+        headers: &mut HeaderMap,
+    ) {
+        let told = Told::nothing_stored(outcome, reason, Some(self.key.name()), config.calendar());
+        config.style.tell(&told, headers);
+    }
+
+    /// HEAD has no body, whatever the handler, which ran as GET, gave.
+    pub(super) fn without_body_for_head(&self, response: Response<Body>) -> Response<Body> {
+        if self.head { response.map(|_| Body::empty()) } else { response }
+    }
+}
+
+/// The way of a request whose key is known and whose answer is not in memory.
+async fn answer<S>(
+    config: Arc<Config>,
+    inner: S,
+    verdict: Verdict,
+    mut parts: Parts,
+    key: Key,
+    mut claimed: Option<Claim<StoredResponse>>,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    let asked = Arc::new(Asked::take(&config, key, &mut parts));
+    let request = || Request::from_parts(parts, Body::empty());
+    if verdict == Verdict::Bypass {
+        return alone(config, inner, asked, request(), Outcome::Bypass).await;
+    }
+    for _ in 0..MOST_TURNS {
+        let lead = match claimed.take().unwrap_or_else(|| config.handle.claim(asked.key.as_bytes())) {
+            Claim::Found(found) => return found_answer(&config, &asked, &found),
+            Claim::Stale(found, lead) => {
+                refresh(&config, inner, &asked, request(), lead);
+                return found_answer(&config, &asked, &found);
+            }
+            Claim::Apart(_) => break,
+            Claim::Join(flying) if verdict == Verdict::OnlyIfCached => {
+                drop(flying);
+                return only_if_cached();
+            }
+            Claim::Join(flying) => match flying.wait().await {
+                Flown::Found(found) => return found_answer(&config, &asked, &found),
+                Flown::Unshared => break,
+                Flown::Again => continue,
+                Flown::Failed(failure) => return fetch::failed(&failure),
+            },
+            Claim::Lead(lead) => lead,
+        };
+        let lead = match lead.look_up().await {
+            LookedUp::Found(found) => return found_answer(&config, &asked, &found),
+            LookedUp::Stale(found, lead) => {
+                refresh(&config, inner, &asked, request(), lead);
+                return found_answer(&config, &asked, &found);
+            }
+            LookedUp::Nothing(lead) => lead,
+        };
+        if verdict == Verdict::OnlyIfCached {
+            return only_if_cached();
+        }
+        let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request());
+        return detached(&config, Box::pin(work)).await;
+    }
+    if verdict == Verdict::OnlyIfCached {
+        return only_if_cached();
+    }
+    alone(config, inner, asked, request(), Outcome::Miss).await
+}
+
+/// Runs the handler for this request alone, and stores its answer if it may be stored.
+async fn alone<S>(
+    config: Arc<Config>,
+    inner: S,
+    asked: Arc<Asked>,
+    request: Request<Body>,
+    outcome: Outcome,
+) -> Response<Body>
+where
+    S: Service<Request<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    let keeper = Keeper::Slot(config.handle.begin_at(&asked.key), outcome);
+    let work = fetch::run(config.clone(), keeper, inner, asked, request);
+    detached(&config, Box::pin(work)).await
+}
+
+/// Runs to its end whatever becomes of the client. What is done at once needs no task for that.
+async fn detached(config: &Config, mut work: BoxFuture<'static, Response<Body>>) -> Response<Body> {
+    if let Some(response) = at_once(&mut work).await {
+        return response;
+    }
+    let (done, answer) = tokio::sync::oneshot::channel();
+    config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
+        // The client may be gone; then the answer is for those who wait, and for the cache.
+        let _ = done.send(work.await);
+    })));
+    match answer.await {
+        Ok(response) => response,
+        Err(_) => fetch::failed(&larder_core::Failure::ShuttingDown),
+    }
+}
+
+fn refresh<S>(
+    config: &Arc<Config>,
+    inner: S,
+    asked: &Arc<Asked>,
+    request: Request<Body>,
+    lead: Option<Lead<StoredResponse>>,
+) where
+    S: Service<Request<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    let Some(lead) = lead else { return };
+    let (own, asked) = (config.clone(), asked.clone());
+    let key = asked.key.clone();
+    let work = async move {
+        // Another node may have refreshed already.
+        if let LookedUp::Nothing(lead) = lead.look_up().await {
+            drop(fetch::run(own, Keeper::Lead(lead), inner, asked, request).await);
+        }
+    };
+    config.handle.refresh_in_background(&key, tracing::Instrument::in_current_span(work));
+}
+
+fn only_if_cached() -> Response<Body> {
+    problem(
+        StatusCode::GATEWAY_TIMEOUT,
+        "Not in the cache",
+        "The request said only-if-cached, and the cache has no answer.",
+    )
+}
+
+fn found_answer(config: &Config, asked: &Asked, found: &Found<StoredResponse>) -> Response<Body> {
+    asked.answer(config, &found.value, &Told::found(found, asked.key.name(), config.calendar()))
+}
+
+/// The fast path: nothing is taken from the request but what the answer depends on.
+fn hit(config: &Config, parts: &Parts, key: &[u8], found: &Found<StoredResponse>) -> Response<Body> {
+    let name = key.split(|&b| b == b'~').next().unwrap_or_default();
+    let told = Told::found(found, name, config.calendar());
+    give(config, parts.method == Method::HEAD, &parts.headers, &found.value, &told)
+}
+
+/// What 304 carries of what 200 would have (RFC 9110 section 15.4.5).
+const IN_304: [HeaderName; 7] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY];
+
+fn give(
+    config: &Config,
+    head: bool,
+    conditions: &HeaderMap,
+    stored: &StoredResponse,
+    told: &Told<'_>,
+) -> Response<Body> {
+    let mut headers = stored.fresh_headers();
+    let mut status = stored.status;
+    let mut body = Body::empty();
+    let conditional = conditions.contains_key(IF_NONE_MATCH) || conditions.contains_key(IF_MODIFIED_SINCE);
+    if conditional && status.is_success() && client_has_it(conditions, &headers) {
+        status = StatusCode::NOT_MODIFIED;
+        let names: Vec<HeaderName> = headers.keys().filter(|n| !IN_304.contains(n)).cloned().collect();
+        names.iter().for_each(|name| drop(headers.remove(name)));
+    } else if !head {
+        body = Body::from(stored.body.clone());
+    } else if status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, stored.body.len().into());
+    }
+    config.style.tell(told, &mut headers);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

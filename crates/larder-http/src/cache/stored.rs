@@ -1,0 +1,140 @@
+//! A response as it is kept: head and body, one record. And how it travels to a remote tier and back.
+
+use bytes::{BufMut, Bytes};
+use http::header::{ETAG, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use larder_core::{Codec, CodecError};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A complete response, ready to be given out again.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StoredResponse {
+    pub(super) status: StatusCode,
+    /// Without connection headers and `Content-Length`; with `ETag`.
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl StoredResponse {
+    /// Takes a response apart for keeping: connection headers go, an `ETag` is added where there is none.
+    pub(super) fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        crate::rules::response::strip(&mut headers);
+        if status != StatusCode::NO_CONTENT && !headers.contains_key(ETAG) {
+            let tag = format!("\"{:032x}\"", xxh3_128(&body));
+            headers.insert(ETAG, tag.try_into().expect("quotes and hex digits are a header value"));
+        }
+        StoredResponse { status, headers, body }
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 96).sum();
+        self.body.len() + headers + 256
+    }
+
+    /// A head to give out, with room for what is added.
+    pub(super) fn fresh_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        headers
+    }
+}
+
+/// ```text
+/// status u16, count of headers u16, then of each: name length u16, name, value length u32, value; the rest is the body
+/// ```
+/// Big-endian. The envelope around it has the lengths and checksums; still, nothing here is believed.
+pub(super) struct ResponseCodec;
+
+impl Codec<StoredResponse> for ResponseCodec {
+    fn id(&self) -> u8 {
+        3
+    }
+
+    fn encode(&self, response: &StoredResponse, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let too_many = || CodecError::new("more headers, or longer ones, than the format holds");
+        out.put_u16(response.status.as_u16());
+        out.put_u16(u16::try_from(response.headers.len()).map_err(|_| too_many())?);
+        for (name, value) in &response.headers {
+            out.put_u16(u16::try_from(name.as_str().len()).map_err(|_| too_many())?);
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.put_u32(u32::try_from(value.len()).map_err(|_| too_many())?);
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.extend_from_slice(&response.body);
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<StoredResponse, CodecError> {
+        let mut rest = bytes.clone();
+        let status =
+            StatusCode::from_u16(take_u16(&mut rest)?).map_err(|e| CodecError::because("no status", e))?;
+        let count = take_u16(&mut rest)?;
+        let mut headers = HeaderMap::with_capacity(usize::from(count).min(64));
+        for _ in 0..count {
+            let len = take_u16(&mut rest)?;
+            let name = HeaderName::from_bytes(&take(&mut rest, usize::from(len))?)
+                .map_err(|e| CodecError::because("no header name", e))?;
+            let len = u32::from(take_u16(&mut rest)?) << 16 | u32::from(take_u16(&mut rest)?);
+            let value = take(&mut rest, usize::try_from(len).unwrap_or(usize::MAX))?;
+            let value = HeaderValue::from_maybe_shared(value)
+                .map_err(|e| CodecError::because("no header value", e))?;
+            headers.append(name, value);
+        }
+        Ok(StoredResponse { status, headers, body: rest })
+    }
+}
+
+fn take(rest: &mut Bytes, len: usize) -> Result<Bytes, CodecError> {
+    if rest.len() < len {
+        return Err(CodecError::new("the response ends before its head does"));
+    }
+    Ok(rest.split_to(len))
+}
+
+fn take_u16(rest: &mut Bytes) -> Result<u16, CodecError> {
+    let bytes = take(rest, 2)?;
+    Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response() -> StoredResponse {
+        let mut headers = HeaderMap::new();
+        headers.append("link", HeaderValue::from_static("</a>; rel=next"));
+        headers.append("link", HeaderValue::from_static("</b>; rel=prev"));
+        headers.append("x-bytes", HeaderValue::from_bytes(b"caf\xc3\xa9").unwrap());
+        StoredResponse::new(StatusCode::OK, headers, Bytes::from_static(b"{\"a\":1}\0\xff"))
+    }
+
+    #[test]
+    fn every_header_line_and_every_byte_of_the_body_comes_back() {
+        let (response, mut bytes) = (response(), Vec::new());
+        ResponseCodec.encode(&response, &mut bytes).unwrap();
+        assert_eq!(ResponseCodec.decode(&bytes.into()).unwrap(), response);
+    }
+
+    #[test]
+    fn a_head_that_was_cut_short_is_refused() {
+        let mut bytes = Vec::new();
+        ResponseCodec.encode(&response(), &mut bytes).unwrap();
+        let head = bytes.len() - response().body.len();
+        let bytes = Bytes::from(bytes);
+        for len in 0..head {
+            assert!(ResponseCodec.decode(&bytes.slice(..len)).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn the_same_body_has_the_same_tag_and_another_body_another() {
+        let tag = |body: &'static str| {
+            StoredResponse::new(StatusCode::OK, HeaderMap::new(), body.into()).headers[ETAG].clone()
+        };
+        assert_eq!(tag("a"), tag("a"));
+        assert_ne!(tag("a"), tag("b"));
+    }
+}

@@ -1,0 +1,199 @@
+//! The headers by which an answer says how it came about. See `docs/reference/headers.md`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::header::AGE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use larder_core::{Found, Outcome, Runtime, SkipReason};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const X_CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
+const X_CACHE_KEY: HeaderName = HeaderName::from_static("x-cache-key");
+const X_CACHE_AGE: HeaderName = HeaderName::from_static("x-cache-age");
+const X_CACHE_TTL: HeaderName = HeaderName::from_static("x-cache-ttl");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+const X_CACHE_TTL_REMAINING: HeaderName = HeaderName::from_static("x-cache-ttl-remaining");
+const X_CACHE_DATE: HeaderName = HeaderName::from_static("x-cache-date");
+
+/// Which headers answers get, beside `ETag`, and `Age` on answers from the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderStyle {
+    /// `Cache-Status` (RFC 9211). Default: on.
+    pub cache_status: bool,
+    /// `X-Cache-Status: HIT|MISS|STALE|BYPASS`, `X-Cache-Age`, `X-Cache-TTL` (the real ttl left, jitter included; both
+    /// in seconds). Default: on.
+    pub x_cache_status: bool,
+    /// `X-Cache: HIT|MISS`, `X-Cache-TTL-Remaining` (seconds), `X-Cache-Date` (when it was stored). Default: off.
+    pub x_cache: bool,
+    /// `X-Cache-Key`: the key's name. Helps attackers as much as developers. Default: off.
+    pub key: bool,
+    /// What to show before the key, as `larder:` of `larder:trig:123`. Default: nothing.
+    pub key_prefix: String,
+}
+
+impl Default for HeaderStyle {
+    fn default() -> Self {
+        HeaderStyle {
+            cache_status: true,
+            x_cache_status: true,
+            x_cache: false,
+            key: false,
+            key_prefix: String::new(),
+        }
+    }
+}
+
+impl HeaderStyle {
+    /// No header but `ETag` and `Age`.
+    pub fn none() -> Self {
+        HeaderStyle { cache_status: false, x_cache_status: false, ..Self::default() }
+    }
+
+    /// Every header, the key too: for development.
+    pub fn all() -> Self {
+        HeaderStyle { x_cache: true, key: true, ..Self::default() }
+    }
+}
+
+/// What there is to say of an answer.
+pub(super) struct Told<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) age: Duration,
+    pub(super) ttl: Duration,
+    /// Is it in a tier now?
+    pub(super) stored: bool,
+    /// The key's name, if it has one.
+    pub(super) key: Option<&'a [u8]>,
+    /// Why it is not stored.
+    pub(super) reason: Option<SkipReason>,
+    /// The calendar, for `X-Cache-Date`.
+    pub(super) calendar: &'a dyn Runtime,
+}
+
+impl<'a> Told<'a> {
+    /// Of an answer that a tier, or somebody else's load, had.
+    pub(super) fn found<V>(found: &Found<V>, key: &'a [u8], calendar: &'a dyn Runtime) -> Self {
+        Told {
+            outcome: found.outcome,
+            age: found.age,
+            ttl: found.ttl,
+            stored: found.stored,
+            key: Some(key),
+            reason: None,
+            calendar,
+        }
+    }
+
+    /// Of an answer that is in no tier, or not yet.
+    pub(super) fn nothing_stored(
+        outcome: Outcome,
+        reason: Option<SkipReason>,
+        key: Option<&'a [u8]>,
+        calendar: &'a dyn Runtime,
+    ) -> Self {
+        Told { outcome, age: Duration::ZERO, ttl: Duration::ZERO, stored: false, key, reason, calendar }
+    }
+}
+
+impl HeaderStyle {
+    /// Adds the headers.
+    pub(super) fn tell(&self, told: &Told<'_>, headers: &mut HeaderMap) {
+        let from_cache = matches!(told.outcome, Outcome::Hit | Outcome::Stale);
+        let (age, ttl) = (told.age.as_secs(), told.ttl.as_secs());
+        if from_cache {
+            headers.insert(AGE, age.into());
+        }
+        if self.cache_status {
+            headers.append(CACHE_STATUS, cache_status(told));
+        }
+        if self.x_cache_status {
+            headers.insert(X_CACHE_STATUS, HeaderValue::from_static(word(told.outcome)));
+            if from_cache {
+                headers.insert(X_CACHE_AGE, age.into());
+            }
+            if from_cache || told.stored {
+                headers.insert(X_CACHE_TTL, ttl.into());
+            }
+        }
+        if self.x_cache {
+            let hit = if from_cache { "HIT" } else { "MISS" };
+            headers.insert(X_CACHE, HeaderValue::from_static(hit));
+            if from_cache || told.stored {
+                headers.insert(X_CACHE_TTL_REMAINING, ttl.into());
+                let stored_ms = told.calendar.wall_millis().saturating_sub(age * 1000);
+                let stored = std::time::UNIX_EPOCH + Duration::from_millis(stored_ms);
+                if let Ok(date) = httpdate::fmt_http_date(stored).try_into() {
+                    headers.insert(X_CACHE_DATE, date);
+                }
+            }
+        }
+        if let (true, Some(key)) = (self.key, told.key) {
+            let shown = [self.key_prefix.as_bytes(), key].concat();
+            // A prefix that no header can carry is the only way to fail; then the header is absent.
+            if let Ok(value) = HeaderValue::from_bytes(&shown) {
+                headers.insert(X_CACHE_KEY, value);
+            }
+        }
+    }
+}
+
+/// Coalesced counts as MISS, skip as BYPASS: four words are what people script against.
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Hit => "HIT",
+        Outcome::Miss | Outcome::Coalesced => "MISS",
+        Outcome::Stale => "STALE",
+        Outcome::Bypass | Outcome::Skip => "BYPASS",
+    }
+}
+
+/// RFC 9211 section 2: `larder; hit; ttl=30` or `larder; fwd=uri-miss; stored; ttl=60`.
+fn cache_status(told: &Told<'_>) -> HeaderValue {
+    let mut text = Text::default();
+    // Infallible: what does not fit is cut off, and all of it fits.
+    let _ = match told.outcome {
+        Outcome::Hit => write!(text, "larder; hit; ttl={}", told.ttl.as_secs()),
+        // A stale answer is a hit whose ttl is behind it.
+        Outcome::Stale => write!(text, "larder; hit; ttl=-1; detail=stale"),
+        Outcome::Miss => write!(text, "larder; fwd=uri-miss"),
+        Outcome::Coalesced => write!(text, "larder; fwd=uri-miss; collapsed"),
+        Outcome::Bypass => write!(text, "larder; fwd=request"),
+        Outcome::Skip => write!(text, "larder; fwd=bypass"),
+    };
+    if !matches!(told.outcome, Outcome::Hit | Outcome::Stale) {
+        let _ = match (told.stored, told.reason) {
+            (true, _) => write!(text, "; stored; ttl={}", told.ttl.as_secs()),
+            (false, Some(reason)) => write!(text, "; detail={}", reason.as_str()),
+            (false, None) => Ok(()),
+        };
+    }
+    text.value()
+}
+
+/// A short text on the stack.
+struct Text {
+    bytes: [u8; 96],
+    len: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text { bytes: [0; 96], len: 0 }
+    }
+}
+
+impl Text {
+    fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.bytes[..self.len]).unwrap_or(HeaderValue::from_static("larder"))
+    }
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        let end = (self.len + s.len()).min(self.bytes.len());
+        self.bytes[self.len..end].copy_from_slice(&s.as_bytes()[..end - self.len]);
+        self.len = end;
+        Ok(())
+    }
+}
