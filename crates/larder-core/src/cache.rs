@@ -64,7 +64,7 @@ impl Cache {
     where
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.registered(resource.into(), policy, Some(Arc::new(Json)), Arc::new(|value| weigh(value)))
+        self.registered(&resource.into(), policy, Some(Arc::new(Json)), Arc::new(|value| weigh(value)))
     }
 
     /// A handle whose values never leave this process, so they need no serde. `weigh` says how much memory one takes, in
@@ -78,18 +78,18 @@ impl Cache {
         policy: Policy,
         weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
     ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
-        self.registered(resource.into(), policy.memory_only(), None, Arc::new(weigh))
+        self.registered(&resource.into(), policy.memory_only(), None, Arc::new(weigh))
     }
 
     fn registered<V: Send + Sync + 'static>(
         &self,
-        resource: Resource,
+        resource: &Resource,
         policy: Policy,
         codec: Option<Arc<dyn Codec<V>>>,
         weigh: Arc<dyn Fn(&V) -> usize + Send + Sync>,
     ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
-        register::<V>(&self.engine, &resource, &policy)?;
-        let handle = Handle::new(self.engine.clone(), &resource, policy, codec, weigh);
+        register::<V>(&self.engine, resource, &policy)?;
+        let handle = Handle::new(self.engine.clone(), resource, policy, codec, weigh);
         Ok(Namespace::without_loader(Arc::new(handle)))
     }
 

@@ -108,12 +108,12 @@ impl Entry {
         self.tags.as_deref().unwrap_or_default()
     }
 
-    /// Its fresh life ends now; its stale window begins.
-    pub(crate) fn age_now(&self, now: Moment) {
-        if now.as_nanos() < self.fresh_until.get() {
-            let window = self.usable_until.get() - self.fresh_until.get();
-            self.fresh_until.set(now.as_nanos());
-            self.usable_until.set(now.as_nanos().saturating_add(window));
+    /// Its fresh life ended at `at`, if it lasted so long; its stale window began there.
+    pub(crate) fn age_at(&self, at: Moment) {
+        if at.as_nanos() < self.fresh_until.get() {
+            let window = self.usable_until.get().saturating_sub(self.fresh_until.get());
+            self.fresh_until.set(at.as_nanos());
+            self.usable_until.set(at.as_nanos().saturating_add(window));
         }
     }
 

@@ -146,7 +146,7 @@ impl Envelope {
         let [key, tags, payload] = [fields.len(), fields.len(), fields.len()];
         let payload_sum = fields.u64();
         let header_sum = fields.u64();
-        let body = HEADER + key + tags;
+        let body = HEADER.saturating_add(key).saturating_add(tags);
         if bytes.len() != body.saturating_add(payload) {
             return Err(Reject::Truncated);
         }

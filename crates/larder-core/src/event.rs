@@ -172,7 +172,7 @@ fn trace(event: &Event) {
     match event {
         Event::Read { key, outcome, tier, age } => {
             let tier = tier.map_or("", Tier::as_str);
-            say!(debug, %key, outcome = outcome.as_str(), tier, age_ms = age.as_millis() as u64);
+            say!(debug, %key, outcome = outcome.as_str(), tier, age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }
         Event::Skip { key, reason } => {
             if reason.is_mistake() {
@@ -188,7 +188,7 @@ fn trace(event: &Event) {
             say!(info, mode = mode.as_str(), ?patterns, delivered);
         }
         Event::Folded { pattern } => {
-            say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before")
+            say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before");
         }
         Event::RemoteConnected { remote } => say!(info, remote),
         Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),

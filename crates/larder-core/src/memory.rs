@@ -1,5 +1,6 @@
 //! The memory tier: decoded values, bounded by bytes. The only file that knows which map it is.
 
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -62,27 +63,33 @@ impl Memory {
         self.map.get(key)
     }
 
-    /// As [`get`](Self::get), but does not count as a use.
-    pub(crate) fn peek(&self, key: &[u8]) -> Option<Entry> {
-        self.map.peek(key)
-    }
-
-    /// Puts an entry in, unless `stays` says that the one there is better. False: too heavy, or the other stayed.
-    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, stays: impl FnOnce(&Entry) -> bool) -> bool {
+    /// Puts an entry in if `admits` says so of what is there. False: it did not, or the entry is too heavy.
+    pub(crate) fn admit(
+        &self,
+        key: &SharedKey,
+        entry: Entry,
+        admits: impl Fn(Option<&Entry>) -> bool,
+    ) -> bool {
         if !self.fits(entry.weight) {
+            // What is there is older, and would be served on.
+            self.map.remove_if(key, |there| admits(Some(there)));
             return false;
         }
         let mut entry = Some(entry);
-        let placed = self.map.entry(key, None, |_, there| {
-            let keep = stays(there);
-            if let (false, Some(entry)) = (keep, entry.take()) {
-                *there = entry;
+        let placed = self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(there))) {
+            // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
+            Some(new) if new.weight <= there.weight => EntryAction::Retain(Some(mem::replace(there, new))),
+            // The map makes room only for what is inserted, not for what grows in place.
+            Some(new) => {
+                entry = Some(new);
+                EntryAction::ReplaceWithGuard
             }
-            EntryAction::Retain(!keep)
+            None => EntryAction::Retain(None),
         });
         match (placed, entry) {
-            (EntryResult::Retained(placed), _) => placed,
-            (EntryResult::Vacant(guard), Some(entry)) => guard.insert(entry).is_ok(),
+            (EntryResult::Retained(replaced), _) => replaced.is_some(),
+            (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(entry).is_ok(),
+            (EntryResult::Vacant(guard), Some(entry)) => admits(None) && guard.insert(entry).is_ok(),
             _ => false,
         }
     }

@@ -15,7 +15,7 @@ pub use self::invalidate::{Delivery, Invalidated};
 pub(crate) use self::remote_side::{Fetched, RemoteSide};
 use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
-use crate::flight::Flights;
+use crate::flight::{Flight, Flights};
 use crate::key::Key;
 use crate::log::{Node, Verdict};
 use crate::memory::{Memory, SharedKey};
@@ -50,6 +50,26 @@ struct Background {
     stores: AtomicUsize,
     store_bytes: AtomicUsize,
     stores_done: Notify,
+    turns: Mutex<Turns>,
+}
+
+/// Which store of a key was begun last, as long as it has not ended. Tasks start in any order; a store that finds a
+/// later one does nothing, or it would put the older value back.
+#[derive(Default)]
+struct Turns {
+    last: u64,
+    of: HashMap<SharedKey, u64, foldhash::fast::RandomState>,
+}
+
+/// What an entry may take the place of in memory.
+pub(crate) enum Over<'a> {
+    /// A load, or a value put by hand (no flight): of anything but a fresh entry of a later load. If something was put
+    /// while the load ran, it stores nothing.
+    Older(Option<&'a Flight>),
+    /// Read from the remote tier: of nothing that was stored here since.
+    Promoted,
+    /// Made from this very entry.
+    Just(&'a Entry),
 }
 
 /// What memory has under a key.
@@ -120,9 +140,10 @@ impl Engine {
             }
             Verdict::Stale => {
                 // Marked stale before it is dated up, or it would be fresh again.
-                entry.age_now(now);
+                let expired = self.expired_at(key, entry, now);
+                entry.age_at(expired);
                 self.memory.change(key, entry, |there| {
-                    there.age_now(now);
+                    there.age_at(expired);
                     there.date_up(n);
                 });
             }
@@ -131,15 +152,27 @@ impl Engine {
         true
     }
 
-    /// Puts an entry into memory, unless it is too heavy or a later load's fresh entry is there.
-    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, now: Moment) -> bool {
-        let stays = |there: &Entry, new: &Entry| {
-            there.newer_than(new)
-                && there.freshness(now) == Freshness::Fresh
-                && self.node.check_since(key, there.tags(), there.seen()) == Verdict::Valid
-        };
+    /// When an entry was expired softly, and its stale window began: not when somebody first looks.
+    pub(crate) fn expired_at(&self, key: &[u8], entry: &Entry, now: Moment) -> Moment {
+        self.node.expired_at(key, entry.tags()).min(now)
+    }
+
+    /// Puts an entry into memory, unless it is too heavy or what is there may not be replaced by it.
+    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, over: &Over<'_>, now: Moment) -> bool {
+        let valid = |there: &Entry| self.node.check_since(key, there.tags(), there.seen()) == Verdict::Valid;
         let new = entry.clone();
-        self.memory.admit(key, entry, |there| stays(there, &new))
+        self.memory.admit(key, entry, |there| match (over, there) {
+            (Over::Older(Some(flight)), _) if flight.is_superseded() => false,
+            (Over::Just(old), there) => there.is_some_and(|there| there.is(old)),
+            (_, None) => true,
+            (Over::Older(_), Some(there)) => {
+                !(there.newer_than(&new) && there.freshness(now) == Freshness::Fresh && valid(there))
+            }
+            (Over::Promoted, Some(there)) => {
+                let since = there.stored >= new.stored && there.freshness(now) != Freshness::Expired;
+                new.newer_than(there) || !(since && valid(there))
+            }
+        })
     }
 
     /// Remembers that the answer to `key` is not for sharing, so that requests for it do not wait for each other.
@@ -165,37 +198,46 @@ impl Engine {
             self.events.emit(|| Event::Skip { key, reason: SkipReason::RefreshesBusy });
             return;
         }
-        let engine = self.clone();
+        let one = Refreshing(self.clone());
         self.runtime.spawn(Box::pin(async move {
-            let _one = OnDrop(|| {
-                engine.background.refreshes.fetch_sub(1, Ordering::AcqRel);
-            });
+            let _one = one;
             refresh.await;
         }));
     }
 
-    /// Runs a store of about `bytes` in the background; false if too much is under way.
-    pub(crate) fn spawn_store(self: &Arc<Self>, bytes: usize, store: BoxFuture<'static, ()>) -> bool {
+    /// Runs a store of about `bytes` in the background, unless a later one of the key is begun before; false if too much
+    /// is under way.
+    pub(crate) fn spawn_store(
+        self: &Arc<Self>,
+        key: &SharedKey,
+        bytes: usize,
+        store: BoxFuture<'static, ()>,
+    ) -> bool {
         let background = &self.background;
         let stores = background.stores.fetch_add(1, Ordering::AcqRel);
         let held = background.store_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let turn = {
+            let mut turns = background.turns.lock();
+            turns.last += 1;
+            let turn = turns.last;
+            turns.of.insert(key.clone(), turn);
+            turn
+        };
+        let storing = Storing { engine: self.clone(), key: key.clone(), turn, bytes };
         if stores >= defaults::BACKGROUND_STORES || held > defaults::BACKGROUND_STORE_BYTES {
-            self.store_ended(bytes);
             return false;
         }
-        let engine = self.clone();
         self.runtime.spawn(Box::pin(async move {
-            let _one = OnDrop(|| engine.store_ended(bytes));
-            store.await;
+            if storing.is_last() {
+                store.await;
+            }
         }));
         true
     }
 
-    fn store_ended(&self, bytes: usize) {
-        self.background.store_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        if self.background.stores.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.background.stores_done.notify_waiters();
-        }
+    /// Is a store of the key waiting or under way?
+    pub(crate) fn is_storing(&self, key: &[u8]) -> bool {
+        self.background.turns.lock().of.contains_key(key)
     }
 
     async fn stores_drained(&self) {
@@ -238,11 +280,41 @@ impl Engine {
     }
 }
 
-/// Does something when a task ends, however it ends.
-struct OnDrop<F: FnMut()>(F);
+/// One refresh in the background, until it ends: done, or dropped with its runtime before it ever ran.
+struct Refreshing(Arc<Engine>);
 
-impl<F: FnMut()> Drop for OnDrop<F> {
+impl Drop for Refreshing {
     fn drop(&mut self) {
-        (self.0)();
+        self.0.background.refreshes.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One store in the background, until it ends.
+struct Storing {
+    engine: Arc<Engine>,
+    key: SharedKey,
+    turn: u64,
+    bytes: usize,
+}
+
+impl Storing {
+    fn is_last(&self) -> bool {
+        self.engine.background.turns.lock().of.get(&self.key) == Some(&self.turn)
+    }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        let background = &self.engine.background;
+        {
+            let mut turns = background.turns.lock();
+            if turns.of.get(&self.key) == Some(&self.turn) {
+                turns.of.remove(&self.key);
+            }
+        }
+        background.store_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        if background.stores.fetch_sub(1, Ordering::AcqRel) == 1 {
+            background.stores_done.notify_waiters();
+        }
     }
 }

@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use super::Found;
 use super::handle::{Handle, Loaded};
-use crate::engine::InMemory;
+use crate::engine::{InMemory, Over};
 use crate::entry::{Entry, Freshness, Tags};
 use crate::flight::{Boarding, Failure, Flight, Landing};
 use crate::key::{Key, MAX_TAG_BYTES, escape_tag};
 use crate::log::{Mark, Verdict};
 use crate::outcome::{Outcome, SkipReason, Tier};
-use crate::policy::Lifetime;
 use crate::runtime::{Moment, within};
 use crate::stats::Count;
 
@@ -44,7 +43,7 @@ pub struct Lead<V: Send + Sync + 'static> {
     handle: Arc<Handle<V>>,
     key: Key,
     flight: Arc<Flight>,
-    mark: Option<Mark>,
+    mark: Mark,
     started: Moment,
     refresh: bool,
     landed: bool,
@@ -177,7 +176,9 @@ fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Optio
 
 impl<V: Send + Sync + 'static> Lead<V> {
     fn new(handle: Arc<Handle<V>>, key: Key, flight: Arc<Flight>, now: Moment) -> Self {
-        Lead { handle, key, flight, mark: None, started: now, refresh: false, landed: false }
+        // Until `begin` says better: whoever fills without it has read its data after this, and not before.
+        let mark = handle.engine().node.mark();
+        Lead { handle, key, flight, mark, started: now, refresh: false, landed: false }
     }
 
     fn landed_meanwhile(&self, now: Moment) -> Option<Entry> {
@@ -239,26 +240,23 @@ impl<V: Send + Sync + 'static> Lead<V> {
 
     /// The load begins now: what is invalidated from here on does not get its result.
     pub fn begin(&mut self) {
-        self.mark = Some(self.handle.engine().node.mark());
+        self.mark = self.handle.engine().node.mark();
         self.started = self.handle.engine().runtime.now();
     }
 
     /// Ends the load with a value: stored, and given to those who wait.
     pub fn fill(mut self, value: Arc<V>, fill: &Fill) -> Found<V> {
         let engine = self.handle.engine().clone();
-        // Without `begin` nothing is known of how old the data is; from now is the best that can be said.
-        let mark = self.mark.unwrap_or_else(|| engine.node.mark());
-        let policy = &self.handle.policy;
-        let ttl = fill.ttl.unwrap_or(policy.ttl);
-        let life = Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, engine.runtime.random());
+        let mark = self.mark;
         let cost = engine.runtime.now().since(self.started);
         self.handle.counters.load_ended(cost, true);
         let loaded = Loaded {
             mark,
-            life,
+            life: self.handle.life(fill.ttl),
             tags: fill.stored_tags(),
+            tags_fit: fill.tags_fit(),
             cost,
-            superseded: self.flight.is_superseded() || !fill.tags_fit(),
+            over: Over::Older(Some(&self.flight)),
         };
         let (entry, stored) = self.handle.store(&self.key, value.clone(), loaded);
         engine.forget_uncacheable(self.key.as_bytes());
@@ -299,9 +297,11 @@ impl<V: Send + Sync + 'static> Lead<V> {
     pub fn fail(mut self, failure: Failure) {
         let took = self.handle.engine().runtime.now().since(self.started);
         self.handle.counters.load_ended(took, false);
-        if !self.refresh {
-            self.handle.counters.read(Outcome::Miss);
+        if self.refresh {
+            // A stale value may be there still: those who wait look again rather than fail with the refresh.
+            return self.land(Landing::Abandoned);
         }
+        self.handle.counters.read(Outcome::Miss);
         self.land(Landing::Failed(failure));
     }
 

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Found, Hit};
 use crate::codec::Codec;
-use crate::engine::{Engine, Fetched, InMemory, Invalidated};
+use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over};
 use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Tags};
 use crate::envelope::{Envelope, Reject};
 use crate::event::Event;
@@ -61,13 +61,15 @@ pub(crate) fn schema_tag(schema: &str) -> u64 {
 }
 
 /// How a value came to be stored: when its load began, how long it took, what the caller says of it.
-pub(crate) struct Loaded {
+pub(crate) struct Loaded<'a> {
     pub(crate) mark: Mark,
     pub(crate) life: Lifetime,
     pub(crate) tags: Tags,
+    /// Tags that cannot be kept: then the value is not kept either.
+    pub(crate) tags_fit: bool,
     pub(crate) cost: Duration,
-    /// Something newer was put meanwhile.
-    pub(crate) superseded: bool,
+    /// What it may take the place of.
+    pub(crate) over: Over<'a>,
 }
 
 impl<V: Send + Sync + 'static> Handle<V> {
@@ -220,16 +222,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let rejected = |reject: Reject| {
             self.counters.count(Count::Rejected);
             self.engine.events.emit(|| Event::Rejected { key: key.clone(), reason: reject.as_str() });
-            if reject.is_damage() {
-                let (engine, key) = (self.engine.clone(), key.clone());
-                self.engine.spawn_store(
-                    0,
-                    Box::pin(async move {
-                        if let Some(remote) = &engine.remote {
-                            remote.remove(&*engine.runtime, &engine.events, key).await;
-                        }
-                    }),
-                );
+            // A store that is under way will overwrite it.
+            if reject.is_damage() && !self.engine.is_storing(key.as_bytes()) {
+                self.remove_remotely(key);
             }
         };
         let envelope = match remote.fetch(&*self.engine.runtime, key.as_bytes()).await {
@@ -258,46 +253,61 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let age = remote.driver.server_millis(now).saturating_sub(envelope.stored_at_ms);
         let stored = now.minus(Duration::from_millis(age));
         let mark = Mark { n, epoch: Some(envelope.epoch) };
-        let weight = self.weight(key, &value, &envelope.tags);
+        let weight = weight(key, (self.weigh)(&value), &envelope.tags);
         let value: AnyValue = Arc::new(value);
         let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life);
         entry.weight = weight;
         if verdict == Verdict::Stale {
-            entry.age_now(now);
+            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));
         }
         if entry.freshness(now) == Freshness::Expired {
             return None;
         }
         if self.use_memory {
-            self.engine.admit(key.shared(), entry.clone(), now);
+            self.engine.admit(key.shared(), entry.clone(), &Over::Promoted, now);
         }
         Some(entry)
     }
 
-    /// Key, tags, value and what an entry takes besides, in bytes.
-    fn weight(&self, key: &Key, value: &V, tags: &Tags) -> u32 {
-        let tags: usize = tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.len() + 32).sum();
-        let bytes = (self.weigh)(value).saturating_add(key.as_bytes().len() + tags + ENTRY_OVERHEAD);
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    /// Removes what the remote tier has, in the background.
+    fn remove_remotely(&self, key: &Key) {
+        let (engine, removed) = (self.engine.clone(), key.clone());
+        let remove = async move {
+            if let Some(remote) = &engine.remote {
+                remote.remove(&*engine.runtime, &engine.events, removed).await;
+            }
+        };
+        self.engine.spawn_store(key.shared(), 0, Box::pin(remove));
+    }
+
+    /// How long a value that is stored now lives: by the policy, or for a ttl of its own.
+    pub(crate) fn life(&self, ttl: Option<Duration>) -> Lifetime {
+        let policy = &self.policy;
+        let ttl = ttl.unwrap_or(policy.ttl).min(Policy::MAX_TTL);
+        Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, self.engine.runtime.random())
     }
 
     /// Stores a value that was just loaded: memory now, the remote tier in the background. Answers the entry, and whether
     /// a tier has it.
-    pub(crate) fn store(self: &Arc<Self>, key: &Key, value: Arc<V>, loaded: Loaded) -> (Entry, bool) {
+    pub(crate) fn store(self: &Arc<Self>, key: &Key, value: Arc<V>, loaded: Loaded<'_>) -> (Entry, bool) {
         let engine = &self.engine;
         let now = engine.runtime.now();
-        let weight = self.weight(key, &value, &loaded.tags);
+        let size = (self.weigh)(&value);
+        let weight = weight(key, size, &loaded.tags);
         let any: AnyValue = value.clone();
         let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, loaded.life);
         entry.weight = weight;
         let skip = |reason| {
             engine.events.emit(|| Event::Skip { key: key.to_string(), reason });
         };
-        if !engine.enabled || loaded.superseded {
+        let superseded = matches!(&loaded.over, Over::Older(Some(flight)) if flight.is_superseded());
+        if !engine.enabled || superseded {
             return (entry, false);
         }
-        if weight as usize > self.policy.max_stored_size {
-            skip(SkipReason::TooLarge);
+        let too_large = size > self.policy.max_stored_size;
+        if too_large || !loaded.tags_fit {
+            skip(if too_large { SkipReason::TooLarge } else { SkipReason::Tags });
+            self.drop_older(key);
             return (entry, false);
         }
         let verdict = match loaded.mark.n == engine.node.n() {
@@ -306,21 +316,34 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         match verdict {
             Verdict::Valid => {}
-            Verdict::Stale => entry.age_now(now),
+            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, now)),
             Verdict::Dead => {
                 self.counters.count(Count::StoresRefused);
                 skip(SkipReason::Overtaken);
                 return (entry, false);
             }
         }
-        let mut stored = self.use_memory && engine.admit(key.shared(), entry.clone(), now);
-        if self.use_memory && !stored && !engine.memory.fits(weight) {
-            skip(SkipReason::TooLarge);
+        let mut stored = self.use_memory && engine.admit(key.shared(), entry.clone(), &loaded.over, now);
+        if self.use_memory && !stored {
+            if !engine.memory.fits(weight) {
+                skip(SkipReason::TooLarge);
+            } else if matches!(loaded.over, Over::Just(_)) {
+                return (entry, false);
+            }
         }
         if self.uses_remote() {
             stored |= self.store_remotely(key, value, &entry, loaded.cost);
         }
+        let stored = stored && entry.freshness(now) != Freshness::Expired;
         (entry, stored)
+    }
+
+    /// The new value is kept nowhere: neither is the old one, or it would be served on as if nothing had happened.
+    fn drop_older(&self, key: &Key) {
+        self.engine.memory.remove(key.as_bytes());
+        if self.uses_remote() {
+            self.remove_remotely(key);
+        }
     }
 
     /// True if the store is under way.
@@ -330,7 +353,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         if life.total() < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
             return false;
         }
-        let (handle, key, tags, stored) = (self.clone(), key.clone(), entry.tags.clone(), entry.stored);
+        let (shared, handle, key) = (key.shared(), self.clone(), key.clone());
+        let (tags, stored) = (entry.tags.clone(), entry.stored);
         let store = async move {
             let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
             let mut payload = Vec::new();
@@ -362,7 +386,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 Err(error) => failed(error.to_string()),
             }
         };
-        let under_way = engine.spawn_store(entry.weight as usize, Box::pin(store));
+        let under_way = engine.spawn_store(shared, entry.weight as usize, Box::pin(store));
         if !under_way {
             self.counters.count(Count::StoreErrors);
         }
@@ -381,4 +405,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         invalidated
     }
+}
+
+/// Key, tags, a value of `size` and what an entry takes besides, in bytes.
+fn weight(key: &Key, size: usize, tags: &Tags) -> u32 {
+    let tags: usize = tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.len() + 32).sum();
+    let bytes = size.saturating_add(key.as_bytes().len() + tags + ENTRY_OVERHEAD);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -25,20 +25,17 @@ pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<V, 
 const MOST_TURNS: usize = 4;
 
 /// A load by a registered loader. The loader is called inside the load, so that its panics are contained too.
-pub(crate) fn by_loader<K: Send + 'static, V: 'static, E: 'static>(
-    loader: Loader<K, V, E>,
-    key: K,
-) -> impl Future<Output = Result<V, E>> + Send + 'static {
-    async move { loader(key).await }
+pub(crate) async fn by_loader<K, V, E>(loader: Loader<K, V, E>, key: K) -> Result<V, E> {
+    loader(key).await
 }
 
 /// A load by a closure, called when the load begins.
-pub(crate) fn once<F, Fut, V, E>(load: F) -> impl Future<Output = Result<V, E>> + Send + 'static
+pub(crate) async fn once<F, Fut, V, E>(load: F) -> Result<V, E>
 where
-    F: FnOnce() -> Fut + Send + 'static,
-    Fut: Future<Output = Result<V, E>> + Send + 'static,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<V, E>>,
 {
-    async move { load().await }
+    load().await
 }
 
 impl<V: Send + Sync + 'static> Handle<V> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::claim::Fill;
 use super::handle::{Handle, Loaded};
-use crate::engine::InMemory;
+use crate::engine::{InMemory, Over};
 use crate::entry::Entry;
 use crate::key::Key;
 use crate::log::Mark;
@@ -39,16 +39,15 @@ impl<V: Send + Sync + 'static> Slot<V> {
 
     /// As [`put_with`](Self::put_with), for a value that others hold too.
     pub fn put_shared(self, value: Arc<V>, fill: &Fill) -> bool {
-        let (engine, policy) = (self.handle.engine(), &self.handle.policy);
-        let ttl = fill.ttl.unwrap_or(policy.ttl);
-        let life = Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, engine.runtime.random());
+        let engine = self.handle.engine();
         engine.flights.supersede(self.key.as_bytes());
         let loaded = Loaded {
             mark: self.mark,
-            life,
+            life: self.handle.life(fill.ttl),
             tags: fill.stored_tags(),
+            tags_fit: fill.tags_fit(),
             cost: engine.runtime.now().since(self.started),
-            superseded: !fill.tags_fit(),
+            over: Over::Older(None),
         };
         self.handle.store(&self.key, value, loaded).1
     }
@@ -86,17 +85,15 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     let Ok(value) = old.value.clone().downcast::<V>() else { return Updated::Absent };
     let Some(new) = change(&value) else { return Updated::Unchanged };
     engine.flights.supersede(key.as_bytes());
-    if handle.uses_memory() && !engine.memory.peek(key.as_bytes()).is_some_and(|there| there.is(&old)) {
-        return Updated::Overtaken;
-    }
     // As old as the value it was made from: the same epoch, what is left of its life.
     let new = Arc::new(new);
     let loaded = Loaded {
         mark: Mark { n: old.seen(), epoch: old.epoch },
         life: remaining(&old, now),
         tags: old.tags.clone(),
+        tags_fit: true,
         cost: Duration::ZERO,
-        superseded: false,
+        over: Over::Just(&old),
     };
     let (_, stored) = handle.store(&key, new.clone(), loaded);
     if stored { Updated::Stored(new) } else { Updated::Overtaken }

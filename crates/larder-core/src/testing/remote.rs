@@ -124,15 +124,17 @@ impl TestRemote {
             if faults.down {
                 return Err(RemoteError::disconnected("switched off"));
             }
-            if !faults.hang && !(store && faults.hold_stores) {
+            if !(faults.hang || store && faults.hold_stores) {
                 return Ok(());
             }
             changed.await;
         }
     }
 
+    /// The server's time; not that of any node.
     fn now_micros(&self) -> u64 {
-        self.runtime.now().since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX)
+        let up: u64 = self.runtime.now().since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX);
+        up.saturating_add(1_600_000_000_000_000)
     }
 
     /// The preamble of everything that writes to the log.
@@ -200,7 +202,8 @@ impl Remote for TestRemote {
         Box::pin(async move {
             self.reach(true).await?;
             let (mut state, until) = (self.state.lock(), self.runtime.now().plus(life));
-            let there = state.values.get(key).and_then(|(bytes, _)| epoch_of(bytes));
+            let there = state.values.get(key).filter(|(_, until)| self.runtime.now() < *until);
+            let there = there.and_then(|(bytes, _)| epoch_of(bytes));
             if there.is_some_and(|there| there.line == epoch.line && there.at > epoch.at) {
                 return Ok(Stored::Overtaken);
             }
@@ -222,7 +225,7 @@ impl Remote for TestRemote {
             self.reach(false).await?;
             let mut state = self.state.lock();
             let log = self.enter(&mut state, position, nonce);
-            let server_ms = 1_600_000_000_000 + self.now_micros() / 1000;
+            let server_ms = self.now_micros() / 1000;
             Ok(Opened { head: log.last, lineage: log.lineage.clone(), since: log.since, server_ms })
         })
     }

@@ -12,7 +12,7 @@ const ADDED_SPREAD: u64 = 4;
 
 /// Fills a new catalog. The same level and time give the same rows.
 pub(super) fn fill(transaction: &Connection, level: Level, now_ms: u64) -> rusqlite::Result<()> {
-    schema::create(transaction, level)?;
+    schema::create(transaction, level, now_ms)?;
     insert_types(transaction, "INSERT INTO trigger_types (id, name) VALUES (?1, ?2)", words::TRIGGERS)?;
     insert_types(transaction, "INSERT INTO action_types (id, name) VALUES (?1, ?2)", words::ACTIONS)?;
 

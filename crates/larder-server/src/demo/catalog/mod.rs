@@ -73,6 +73,17 @@ impl Catalog {
         self.level
     }
 
+    /// Tells this catalog's data from that of any other: its level and when it was made.
+    pub fn identity(&self) -> Result<String, CatalogError> {
+        let made = self.pool.read("reading when the catalog was made", |t| schema::made(t))?;
+        Ok(format!("{}-{made}", self.level))
+    }
+
+    /// The number that the next repository will get, unless another process adds one first.
+    pub fn next_repository_id(&self) -> Result<i64, CatalogError> {
+        self.pool.read("looking up the next number", |t| repositories::next_id(t))
+    }
+
     /// Counts the automations that pass the filters, by repository, blueprint, trigger and action.
     pub fn facets(&self, filters: &Filters) -> Result<Facets, CatalogError> {
         let condition = filters.condition()?;

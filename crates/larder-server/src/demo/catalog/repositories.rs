@@ -52,6 +52,13 @@ fn without_triggers(row: &Row<'_>) -> rusqlite::Result<RepositoryDetail> {
     })
 }
 
+/// The number that the next repository gets, unless another process is faster.
+pub(super) fn next_id(transaction: &Connection) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached("SELECT seq + 1 FROM sqlite_sequence WHERE name = 'repositories'")?
+        .query_row([], |row| row.get(0))
+}
+
 /// Adds a repository with a few automations; none if that owner and name are taken.
 pub(super) fn add(
     transaction: &Connection,

@@ -111,9 +111,17 @@ impl Contents {
 }
 
 /// Makes the tables and marks the file as a catalog. Undone as a whole if the transaction is rolled back.
-pub(super) fn create(transaction: &Connection, level: Level) -> rusqlite::Result<()> {
+pub(super) fn create(transaction: &Connection, level: Level, now_ms: u64) -> rusqlite::Result<()> {
     transaction.execute_batch(TABLES)?;
-    transaction.execute("INSERT INTO meta (key, value) VALUES ('level', ?1)", [level.to_string()])?;
+    transaction.execute(
+        "INSERT INTO meta (key, value) VALUES ('level', ?1), ('made', ?2)",
+        [level.to_string(), now_ms.to_string()],
+    )?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// When the catalog was made, as text.
+pub(super) fn made(transaction: &Connection) -> rusqlite::Result<String> {
+    transaction.query_row("SELECT value FROM meta WHERE key = 'made'", [], |row| row.get(0))
 }

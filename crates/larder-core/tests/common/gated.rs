@@ -1,0 +1,102 @@
+//! A remote tier whose answers to GET can be held up: the bytes are read, and on their way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_core::testing::TestRemote;
+use larder_core::{Append, BoxFuture, Epoch, Head, Link, Opened, Remote, RemoteError, Round, Stamp, Stored};
+use tokio::sync::watch;
+
+use super::Gate;
+
+pub(crate) struct GatedRemote {
+    inner: Arc<TestRemote>,
+    /// Shut: a GET has read its bytes and does not answer.
+    pub(crate) gets: Gate,
+    /// Shut: an append is written and not answered.
+    pub(crate) appends: Gate,
+    read: AtomicUsize,
+}
+
+impl GatedRemote {
+    pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
+        Arc::new(GatedRemote { inner, gets: Gate::open(), appends: Gate::open(), read: AtomicUsize::new(0) })
+    }
+
+    /// How many GETs have read their bytes.
+    pub(crate) fn read_so_far(&self) -> usize {
+        self.read.load(Ordering::SeqCst)
+    }
+}
+
+impl Remote for GatedRemote {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
+        Box::pin(async move {
+            let answer = self.inner.get(key).await;
+            self.read.fetch_add(1, Ordering::SeqCst);
+            self.gets.pass().await;
+            answer
+        })
+    }
+
+    fn store<'a>(
+        &'a self,
+        key: &'a [u8],
+        bytes: Bytes,
+        life: Duration,
+        epoch: Epoch,
+    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+        self.inner.store(key, bytes, life, epoch)
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
+        self.inner.remove(key)
+    }
+
+    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
+        self.inner.open(position, nonce)
+    }
+
+    fn append<'a>(
+        &'a self,
+        record: &'a Append,
+        position: Option<Epoch>,
+        nonce: u64,
+    ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
+        Box::pin(async move {
+            let answer = self.inner.append(record, position, nonce).await;
+            self.appends.pass().await;
+            answer
+        })
+    }
+
+    fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
+        self.inner.scan()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
+        self.inner.head()
+    }
+
+    fn read(&self, position: Epoch, limit: usize) -> BoxFuture<'_, Result<Round, RemoteError>> {
+        self.inner.read(position, limit)
+    }
+
+    fn connect(&self) {
+        self.inner.connect();
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.inner.link()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}

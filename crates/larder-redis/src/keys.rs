@@ -1,0 +1,101 @@
+//! How keys are named in Redis. Pure.
+
+/// The longest name. Redis would take more, but compares and prints whole names.
+const NAME_LIMIT: usize = 512;
+/// 128 bits in hexadecimal.
+const HASH_LEN: usize = 32;
+
+/// The names under one prefix.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    prefix: String,
+    pub(crate) state: String,
+    pub(crate) log: String,
+    pub(crate) old: String,
+    /// Never exists; removing it tells whether the server takes writes.
+    pub(crate) probe: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let beside = |what| format!("{{{prefix}}}:{what}");
+        Keys {
+            prefix: prefix.to_owned(),
+            state: beside("state"),
+            log: beside("log"),
+            old: beside("old"),
+            probe: beside("probe"),
+        }
+    }
+
+    /// The name of a value: `<prefix>:<key>`, or `<prefix>:<readable part of key>~<hash of key>` if that is too long or
+    /// the key has a variant (what stands behind its first `~`: text from requests, which has no business in a name). Two
+    /// keys whose names are the same cost misses, nothing else: the value holds its key, and readers compare it.
+    pub(crate) fn value(&self, key: &[u8]) -> Vec<u8> {
+        let mut name = Vec::with_capacity((self.prefix.len() + 1 + key.len()).min(NAME_LIMIT));
+        name.extend_from_slice(self.prefix.as_bytes());
+        name.push(b':');
+        let variant = key.iter().position(|&b| b == b'~');
+        if variant.is_none() && name.len() + key.len() <= NAME_LIMIT {
+            name.extend_from_slice(key);
+            return name;
+        }
+        let readable = &key[..variant.unwrap_or(key.len())];
+        let room = NAME_LIMIT - name.len() - 1 - HASH_LEN;
+        let head = if readable.len() <= room { readable.len() } else { character_start(readable, room) };
+        name.extend_from_slice(&readable[..head]);
+        name.push(b'~');
+        name.extend_from_slice(&blake3::hash(key).to_hex().as_bytes()[..HASH_LEN]);
+        name
+    }
+}
+
+/// The last place at or before `at` where no UTF-8 character is cut in two.
+fn character_start(bytes: &[u8], at: usize) -> usize {
+    let is_start = |at: &usize| bytes.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80);
+    (at.saturating_sub(3)..=at).rev().find(is_start).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_ones_of_the_reference() {
+        let keys = Keys::new("larder");
+        assert_eq!(keys.value(b"trig:123"), b"larder:trig:123");
+        assert_eq!([&keys.log, &keys.state, &keys.old], ["{larder}:log", "{larder}:state", "{larder}:old"]);
+    }
+
+    #[test]
+    fn a_name_of_512_bytes_is_kept_and_a_longer_one_keeps_its_head_and_is_hashed() {
+        let keys = Keys::new("p");
+        let fits = vec![b'a'; 510];
+        assert_eq!(keys.value(&fits)[2..], fits);
+        let long = vec![b'a'; 511];
+        let name = keys.value(&long);
+        assert_eq!(name.len(), 512);
+        assert!(name.starts_with(b"p:aaaa"));
+        assert_eq!(name[512 - 33], b'~');
+        assert_ne!(name, keys.value(&[b'a'; 512]));
+    }
+
+    #[test]
+    fn the_variant_of_a_key_is_hashed_and_its_name_stays_readable() {
+        let keys = Keys::new("p");
+        let name = keys.value(b"trig:1~GET http H1:a {x}\r\n*");
+        assert!(name.starts_with(b"p:trig:1~") && name.len() == 9 + 32, "{}", String::from_utf8_lossy(&name));
+        assert_ne!(name, keys.value(b"trig:1~GET http H1:b {x}\r\n*"));
+    }
+
+    #[test]
+    fn the_readable_head_ends_between_characters() {
+        let keys = Keys::new("p");
+        for shift in 0..4 {
+            let key = format!("{}{}", "a".repeat(shift), "\u{1F9C0}".repeat(200));
+            assert!(String::from_utf8(keys.value(key.as_bytes())).is_ok());
+        }
+        // Bytes that are no text at all are cut somewhere.
+        assert_eq!(keys.value(&[0x80; 600]).len(), 512);
+    }
+}

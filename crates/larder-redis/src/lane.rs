@@ -1,0 +1,165 @@
+//! One connection to the server, on which many commands are under way at a time.
+//!
+//! The client library speaks the protocol and matches answers to commands; the socket, its driver task and the end of
+//! both are ours. So a closed connection is noticed without anybody using it, and everything under way on it fails at
+//! once.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::{RemoteError, Runtime};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, Value};
+use tokio::sync::watch;
+
+use crate::counted::{Counted, Received};
+use crate::deadline::within;
+use crate::dial::Target;
+use crate::refusal::Refusal;
+
+/// Unanswered heartbeats in a row that end a connection. One may be lost to a pause of this process.
+const MISSES: u32 = 2;
+
+/// The end of some connections, with the reason. They end together.
+#[derive(Debug)]
+pub(crate) struct End(watch::Sender<Option<String>>);
+
+impl End {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(End(watch::Sender::new(None)))
+    }
+
+    /// Ends them, unless they have ended; answers the reason that counts.
+    pub(crate) fn set(&self, reason: impl Into<String>) -> String {
+        self.0.send_if_modified(|end| {
+            let first = end.is_none();
+            if first {
+                *end = Some(reason.into());
+            }
+            first
+        });
+        self.0.borrow().clone().unwrap_or_default()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn wait(&self) -> String {
+        let mut end = self.0.subscribe();
+        // An error would mean that the sender is gone, which `self` holds.
+        end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()).unwrap_or_default()
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    connection: MultiplexedConnection,
+    end: Arc<End>,
+    received: Received,
+}
+
+impl Lane {
+    /// Opens a connection, without logging in. Whoever drops this future must set `end`.
+    pub(crate) async fn open(
+        target: &Target,
+        runtime: &dyn Runtime,
+        end: &Arc<End>,
+    ) -> Result<Arc<Lane>, String> {
+        let received = Received::default();
+        let stream = target.dial().await.map_err(|error| error.to_string())?;
+        let stream = Counted { stream, received: received.clone() };
+        // The client's own timeouts are off: deadlines are the caller's, and half-open links are found by the heartbeat.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+        // It is not to say anything to the server: we greet it ourselves, to tell people what it answers.
+        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let opened = MultiplexedConnection::new_with_config(&silent, stream, config).await;
+        let (connection, driver) = opened.map_err(|error| error.to_string())?;
+        runtime.spawn(Box::pin(drive(driver, Arc::clone(end))));
+        Ok(Arc::new(Lane { connection, end: Arc::clone(end), received }))
+    }
+
+    /// Sends one command. An answer that is an error of the server is a refusal.
+    pub(crate) async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
+        let mut connection = self.connection.clone();
+        let answer = connection.send_packed_command(command).await.map_err(|error| self.broken(&error))?;
+        self.checked(answer)
+    }
+
+    /// Sends several commands at once; one answer to each.
+    pub(crate) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let mut connection = self.connection.clone();
+        let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
+        let answers = answers.map_err(|error| self.broken(&error))?;
+        Ok(answers.into_iter().map(|answer| self.checked(answer)).collect())
+    }
+
+    /// Whatever the client calls an error is one of the socket or of the protocol: nothing can follow on this connection.
+    fn broken(&self, error: &redis::RedisError) -> Failure {
+        Failure::Broken(self.end.set(error.to_string()))
+    }
+
+    fn checked(&self, answer: Value) -> Result<Value, Failure> {
+        let Value::ServerError(error) = answer else {
+            return Ok(answer);
+        };
+        let refusal = Refusal::of(&error);
+        if refusal.ends_connection() {
+            self.end.set(refusal.text());
+        }
+        Err(Failure::Refused(refusal))
+    }
+
+    /// Asks `question` every so often and ends the connections when nothing comes back: a half-open link gives no
+    /// other sign. Runs until they end.
+    pub(crate) async fn watch_over(
+        self: Arc<Self>,
+        runtime: Arc<dyn Runtime>,
+        every: Duration,
+        question: Cmd,
+    ) {
+        let beat = async {
+            let mut missed = 0;
+            while missed < MISSES {
+                if missed == 0 {
+                    runtime.sleep(every).await;
+                }
+                let before = self.received.bytes();
+                let answered = within(&*runtime, every, self.ask(&question)).await.is_some();
+                let alive = answered || self.received.bytes() != before;
+                missed = if alive { 0 } else { missed + 1 };
+            }
+            self.end.set(format!("no answer for {:?}", every * MISSES));
+        };
+        tokio::select! {
+            () = beat => {}
+            _ = self.end.wait() => {}
+        }
+    }
+}
+
+/// Moves the bytes until the connections end. Dropping the driver closes the socket and fails what is under way.
+async fn drive(driver: impl Future<Output = ()>, end: Arc<End>) {
+    tokio::select! {
+        biased;
+        () = driver => { end.set("the connection was closed"); }
+        _ = end.wait() => {}
+    }
+}
+
+/// Why there is no good answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The connection has ended; what was sent may or may not have been done.
+    Broken(String),
+    /// The server has answered with an error.
+    Refused(Refusal),
+}
+
+impl From<Failure> for RemoteError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Broken(reason) => RemoteError::disconnected(reason),
+            Failure::Refused(refusal) => refusal.into(),
+        }
+    }
+}
