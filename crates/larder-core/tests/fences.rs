@@ -168,8 +168,8 @@ async fn a_store_that_arrives_after_an_invalidation_is_dead_for_the_next_process
     }
 }
 
-/// A reader who asked before the invalidation and one who asked after wait for the same load. Only the first may have it,
-/// also when the load carries tags that nobody could know before it ended.
+/// A front door claims a key, reads its data, and fills without ever having said `begin`. An invalidation fell in between:
+/// the claim is all the engine knows of the data's age, so the value is as old as the claim.
 #[tokio::test]
 async fn a_front_door_that_fills_without_saying_begin_is_fenced_from_its_claim_on() {
     let rig = Rig::new();

@@ -159,6 +159,18 @@ impl Rig {
         panic!("never done");
     }
 
+    /// Waits until `state` holds, moving time on.
+    pub(crate) async fn eventually(&self, what: &str, mut state: impl FnMut() -> bool) {
+        for _ in 0..2000 {
+            settle().await;
+            if state() {
+                return;
+            }
+            self.runtime.advance(Duration::from_millis(50));
+        }
+        panic!("never came: {what}");
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.runtime.advance(by);
     }
