@@ -88,7 +88,9 @@ fn counted(server: &Server) -> Counted {
 /// The body of one answer.
 fn get(server: &Server, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
+    // The host is part of the cache's keys: the same as wrk's.
+    let host = format!("127.0.0.1:{}", server.port);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut said = String::new();
     stream.read_to_string(&mut said).expect("it answers");
     let (head, body) = said.split_once("\r\n\r\n").expect("an answer has a head and a body");

@@ -119,10 +119,9 @@ async fn greet(lane: &Lane, settings: &Settings) -> Result<(), String> {
         greeting.cmd("SELECT").arg(settings.address.database);
         wanted.push("the server refuses the database: ");
     }
-    // Answered last, so that a name that may not be set is no matter: see below.
     greeting.add_command(probe(settings));
     wanted.push("the server does not take writes: ");
-    // For the eyes of an operator who reads CLIENT LIST.
+    // For operators who read CLIENT LIST. Whether it is allowed is no matter, so nothing is wanted of its answer.
     greeting.cmd("CLIENT").arg("SETNAME").arg("larder");
 
     let answers = lane.ask_all(&greeting).await.map_err(|failure| match failure {

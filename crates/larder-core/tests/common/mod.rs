@@ -1,6 +1,6 @@
 //! What the tests of the engine share: caches on time that stands still, a source of values that can be held up, and
 //! ways to wait for a state without waiting for time.
-#![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each test file takes what it needs")]
 
 mod gated;
 
@@ -63,7 +63,7 @@ impl Gate {
     }
 
     /// A future that ends once the door is open.
-    pub(crate) fn pass(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn pass(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut door = self.0.subscribe();
         async move {
             // The sender lives as long as the test.

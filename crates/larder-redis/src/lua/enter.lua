@@ -71,7 +71,7 @@ if line == '' then
 elseif server ~= state[3] or (caller_line == line and caller_at > last) then
   lineage = lineage .. line .. ':' .. text(last) .. ','
   local _, cuts = lineage:gsub(',', '')
-  if cuts > 9 then lineage = lineage:gsub('^[^,]*,', '', 1) end
+  if cuts > 8 then lineage = lineage:gsub('^[^,]*,', '', 1) end
   line = nonce
 end
 -- A barrier: between what the caller may know and what anybody loads from now on.

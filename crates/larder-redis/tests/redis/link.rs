@@ -111,19 +111,19 @@ async fn a_closed_connection_is_noticed_at_once_although_nobody_uses_it() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_when_the_connection_breaks_fails_at_once() {
+async fn what_is_under_way_when_the_server_dies_fails_at_once() {
     let server = RedisServer::start().await;
-    let proxy = FaultProxy::to(server.addr()).await;
-    let remote = connect(Redis::at(proxy.url()).heartbeat(Duration::from_secs(60))).await;
-    proxy.set(Fault::HalfOpen);
-    let break_it = async {
-        wait_for(DEADLINE, "the server to have the command", async || {
-            ask_text(&server, &["INFO", "commandstats"]).await.unwrap().contains("cmdstat_get:")
+    let remote = connect(Redis::at(server.url()).heartbeat(Duration::from_secs(60))).await;
+    ask(&server, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
+    let kill = async {
+        wait_for(DEADLINE, "the server to hold the command", async || {
+            let list = ask_text(&server, &["CLIENT", "LIST"]).await.unwrap();
+            list.lines().any(|line| line.contains("name=larder ") && line.contains(" flags=b "))
         })
         .await;
-        proxy.set(Fault::Reset);
+        server.kill();
     };
-    let (answer, ()) = tokio::join!(remote.get(b"k"), break_it);
+    let (answer, ()) = tokio::join!(remote.remove(b"k"), kill);
     let error = answer.unwrap_err();
     assert!(error.to_string().starts_with("not connected"), "{error}");
 }
