@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::envelope::{Envelope, Reject};
 use crate::event::{Event, Events};
 use crate::log::{Driver, Epoch, Verdict};
-use crate::remote::{Breaker, Remote, RemoteError, Stored};
-use crate::runtime::{Runtime, within};
+use crate::remote::{Breaker, Permit, Remote, RemoteError, Stored};
+use crate::runtime::{Moment, Runtime, within};
 
 /// How long a store in the background may take.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
@@ -67,10 +67,11 @@ impl RemoteSide {
         let Some(permit) = self.breaker.permit(runtime.now()) else {
             return Err(RemoteError::disconnected("the breaker is open"));
         };
+        let began = runtime.now();
         let stored = within(runtime, STORE_LIMIT, self.remote.store(key, bytes, life, epoch)).await;
         match stored {
             Ok(Ok(stored)) => {
-                permit.succeeded();
+                self.succeeded(permit, runtime, began);
                 Ok(stored)
             }
             Ok(Err(error)) => {
@@ -84,11 +85,20 @@ impl RemoteSide {
         }
     }
 
+    /// A store may take longer than a read: that it got through in its own time says nothing to readers, who would go on
+    /// paying their budget for a tier that is merely slow.
+    fn succeeded(&self, permit: Permit<'_>, runtime: &dyn Runtime, began: Moment) {
+        if runtime.now().since(began) <= self.budget {
+            permit.succeeded();
+        }
+    }
+
     /// Removes damaged or dead bytes. Best effort: what stays is a miss again.
     pub(crate) async fn remove(&self, runtime: &dyn Runtime, events: &Events, key: crate::Key) {
         let Some(permit) = self.breaker.permit(runtime.now()) else { return };
+        let began = runtime.now();
         match within(runtime, STORE_LIMIT, self.remote.remove(key.as_bytes())).await {
-            Ok(Ok(())) => permit.succeeded(),
+            Ok(Ok(())) => self.succeeded(permit, runtime, began),
             Ok(Err(error)) => {
                 permit.failed(runtime.now());
                 events.emit(|| Event::StoreError { key, error: error.to_string() });

@@ -1,6 +1,6 @@
 //! What one node knows of the log, and every decision that rests on it. Pure: no I/O, no clock.
 //!
-//! The rules are those of `docs/design/coherence.md`. Order of publication, everywhere: rows, then `n`, then position;
+//! Its rules, and why each is there: `docs/design/coherence.md`. Order of publication, everywhere: rows, then `n`, then position;
 //! readers take `n` first. A reader that sees an `n` therefore sees every row that belongs to it.
 
 use std::collections::HashMap;

@@ -3,6 +3,6 @@
 mod breaker;
 mod port;
 
-pub(crate) use self::breaker::Breaker;
+pub(crate) use self::breaker::{Breaker, Permit};
 pub use self::breaker::{BreakerOptions, BreakerState};
 pub use self::port::{Head, Link, Remote, RemoteError, Round, Stored};

@@ -1,7 +1,11 @@
 //! Gathering the body of a response: at once where it is there already, beside the first client where it is not.
+//!
+//! Whatever makes a body one that is not stored (an error, trailers, more or less than was announced) reaches its client
+//! all the same, just as without the cache.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -10,11 +14,17 @@ use http_body::{Body as _, Frame, SizeHint};
 use larder_core::BoxFuture;
 use tokio::sync::mpsc;
 
+type Piece = Result<Frame<Bytes>, axum::Error>;
+
 /// A body whose length is known, as far as it has come.
 pub(super) struct Gathering {
     body: Body,
     chunks: Vec<Bytes>,
     missing: u64,
+    /// What came and is part of no stored response: it is for the client, behind the chunks.
+    odd: Option<Piece>,
+    /// The body has said its last; it is not asked again.
+    ended: bool,
 }
 
 /// How far a body has come.
@@ -35,12 +45,12 @@ enum Step {
 
 impl Gathering {
     pub(super) fn new(body: Body, length: u64) -> Self {
-        Gathering { body, chunks: Vec::new(), missing: length }
+        Gathering { body, chunks: Vec::new(), missing: length, odd: None, ended: false }
     }
 
     /// Takes what is there without waiting.
     pub(super) async fn at_once(mut self) -> Gathered {
-        let step = std::future::poll_fn(|cx| {
+        let step = poll_fn(|cx| {
             loop {
                 match self.poll_step(cx) {
                     Poll::Ready(Step::More) => {}
@@ -59,21 +69,22 @@ impl Gathering {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
-        let step = match frame.map(|frame| frame.map(Frame::into_data)) {
-            None if self.missing == 0 => Step::End,
+        let odd = match frame.map(|frame| frame.map(Frame::into_data)) {
+            None if self.missing == 0 => return Poll::Ready(Step::End),
             Some(Ok(Ok(data))) if data.len() as u64 <= self.missing => {
                 self.missing -= data.len() as u64;
                 self.chunks.push(data);
-                Step::More
+                return Poll::Ready(Step::More);
             }
-            Some(Ok(Ok(data))) => {
-                self.chunks.push(data);
-                Step::Broken
-            }
-            // The end, an error, or trailers, which are part of no stored response.
-            None | Some(Err(_) | Ok(Err(_))) => Step::Broken,
+            Some(Ok(Ok(data))) => Ok(Frame::data(data)),
+            // Trailers.
+            Some(Ok(Err(frame))) => Ok(frame),
+            Some(Err(error)) => Err(error),
+            None => Err(axum::Error::new(Truncated)),
         };
-        Poll::Ready(step)
+        self.ended = odd.is_err();
+        self.odd = Some(odd);
+        Poll::Ready(Step::Broken)
     }
 
     fn whole(&mut self) -> Bytes {
@@ -88,40 +99,82 @@ impl Gathering {
         }
     }
 
-    /// What came, and then whatever the body still brings: for a client whose answer is not stored.
-    pub(super) fn pass_on(self) -> Body {
-        let length = self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.missing;
-        Body::new(Chained { front: self.chunks.into(), rest: self.body, length })
+    /// What the body said its length was.
+    fn announced(&self) -> u64 {
+        self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.missing
     }
 
-    /// Splits in two: a body for the client, and the work of filling it. The work goes on, at the pace of the source, if
-    /// the client is slow or goes away; it ends with the whole body, or with nothing.
-    pub(super) fn tee(mut self) -> (Body, impl Future<Output = Option<Bytes>> + Send) {
+    /// What came, and then whatever the body still brings: for a client whose answer is not stored.
+    pub(super) fn pass_on(self) -> Body {
+        let length = self.announced();
+        let rest = (!self.ended).then_some(self.body);
+        Body::new(Chained { front: self.chunks.into(), odd: self.odd, rest, length })
+    }
+
+    /// Splits in two: a body for the client, and the pump that fills it.
+    pub(super) fn tee(self) -> (Body, Pump) {
         let (client, receiver) = mpsc::unbounded_channel();
-        let length = self.chunks.iter().map(|c| c.len() as u64).sum::<u64>() + self.missing;
+        let missing = self.announced();
         for chunk in &self.chunks {
             // The receiver is in our hands still.
-            let _ = client.send(Ok(chunk.clone()));
+            let _ = client.send(Ok(Frame::data(chunk.clone())));
         }
-        let work = async move {
-            loop {
-                let came = self.chunks.len();
-                let step = std::future::poll_fn(|cx| self.poll_step(cx)).await;
-                for chunk in &self.chunks[came..] {
-                    // A client that went away does not end the work: others wait for it.
-                    let _ = client.send(Ok(chunk.clone()));
-                }
-                match step {
-                    Step::More => {}
-                    Step::End => return Some(self.whole()),
-                    Step::Broken => {
-                        let _ = client.send(Err(Truncated));
-                        return None;
+        (Body::new(Piped { receiver, missing }), Pump { gathering: self, client })
+    }
+}
+
+/// Carries a body to its client and keeps a copy.
+pub(super) struct Pump {
+    gathering: Gathering,
+    client: mpsc::UnboundedSender<Piece>,
+}
+
+impl Pump {
+    /// Gathers the whole body at the pace of its source, however slow the client is, and if it goes away too. `None`:
+    /// there will be no whole body to store; the client's [`rest`](Self::rest) is still to be brought.
+    ///
+    /// Cancel safe.
+    pub(super) async fn fill(&mut self) -> Option<Bytes> {
+        loop {
+            match poll_fn(|cx| self.gathering.poll_step(cx)).await {
+                Step::More => {
+                    if let Some(chunk) = self.gathering.chunks.last() {
+                        // A client that went away does not end the work: others wait for it.
+                        let _ = self.client.send(Ok(Frame::data(chunk.clone())));
                     }
                 }
+                Step::End => return Some(self.gathering.whole()),
+                Step::Broken => return None,
             }
-        };
-        (Body::new(Piped { receiver, missing: length }), work)
+        }
+    }
+
+    /// Brings the client what is left, as long as there is a client.
+    pub(super) async fn rest(self) {
+        let (client, mut body, mut missing) = (self.client, self.gathering.body, self.gathering.missing);
+        let mut gone = pin!(client.closed());
+        let mut next = self.gathering.odd;
+        let mut ended = self.gathering.ended;
+        loop {
+            if let Some(piece) = next {
+                let len = data_len(&piece);
+                // More than was announced has nobody to go to, and would pile up in the channel.
+                ended |= piece.is_err() || len > missing;
+                missing = missing.saturating_sub(len);
+                if client.send(piece).is_err() {
+                    return;
+                }
+            }
+            if ended {
+                return;
+            }
+            next = poll_fn(|cx| match gone.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => Pin::new(&mut body).poll_frame(cx),
+            })
+            .await;
+            ended = next.is_none();
+        }
     }
 }
 
@@ -139,26 +192,25 @@ impl std::error::Error for Truncated {}
 
 /// A body that comes through a channel. Bounded by what may be stored at all.
 struct Piped {
-    receiver: mpsc::UnboundedReceiver<Result<Bytes, Truncated>>,
+    receiver: mpsc::UnboundedReceiver<Piece>,
     missing: u64,
 }
 
 impl http_body::Body for Piped {
     type Data = Bytes;
-    type Error = Truncated;
+    type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
-        self.receiver.poll_recv(cx).map(|chunk| match chunk {
-            Some(Ok(chunk)) => {
-                self.missing = self.missing.saturating_sub(chunk.len() as u64);
-                Some(Ok(Frame::data(chunk)))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        self.receiver.poll_recv(cx).map(|piece| match piece {
+            Some(piece) => {
+                self.missing = self.missing.saturating_sub(data_len(&piece));
+                Some(piece)
             }
-            Some(Err(error)) => Some(Err(error)),
-            // The other side was dropped, cut off by its time limit.
-            None if self.missing > 0 => Some(Err(Truncated)),
+            // The other side was dropped before its time.
+            None if self.missing > 0 => {
+                self.missing = 0;
+                Some(Err(axum::Error::new(Truncated)))
+            }
             None => None,
         })
     }
@@ -168,9 +220,14 @@ impl http_body::Body for Piped {
     }
 }
 
+fn data_len(piece: &Piece) -> u64 {
+    piece.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64)
+}
+
 struct Chained {
-    front: std::collections::VecDeque<Bytes>,
-    rest: Body,
+    front: VecDeque<Bytes>,
+    odd: Option<Piece>,
+    rest: Option<Body>,
     length: u64,
 }
 
@@ -178,27 +235,55 @@ impl http_body::Body for Chained {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(chunk) = self.front.pop_front() {
-            self.length = self.length.saturating_sub(chunk.len() as u64);
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        Pin::new(&mut self.rest).poll_frame(cx)
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let piece = if let Some(chunk) = self.front.pop_front() {
+            Some(Ok(Frame::data(chunk)))
+        } else if let Some(odd) = self.odd.take() {
+            Some(odd)
+        } else if let Some(rest) = &mut self.rest {
+            let Poll::Ready(piece) = Pin::new(rest).poll_frame(cx) else { return Poll::Pending };
+            if !matches!(piece, Some(Ok(_))) {
+                self.rest = None;
+            }
+            piece
+        } else {
+            None
+        };
+        self.length = self.length.saturating_sub(piece.as_ref().map_or(0, data_len));
+        Poll::Ready(piece)
     }
 
+    /// As the body itself said: the framing on the wire is what it would be without the cache.
     fn size_hint(&self) -> SizeHint {
-        let mut hint = SizeHint::default();
-        hint.set_lower(self.front.iter().map(|c| c.len() as u64).sum());
-        hint
+        SizeHint::with_exact(self.length)
     }
+}
+
+/// No body, and no word about how long one would be: for answers to HEAD, and for 304. (An empty body says "0", and
+/// whoever writes `Content-Length` believes it.)
+pub(super) fn nothing() -> Body {
+    struct Nothing;
+    impl http_body::Body for Nothing {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
+            Poll::Ready(None)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            true
+        }
+    }
+    Body::new(Nothing)
 }
 
 /// Polls once: what is done at once needs no task.
 pub(super) async fn at_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+    poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => Poll::Ready(None),
     })
