@@ -18,21 +18,26 @@ pub(crate) type Tags = Option<Arc<[Box<[u8]>]>>;
 /// What an entry takes beside its key and value: its slot in the map, two reference counts, the map's own links.
 pub(crate) const ENTRY_OVERHEAD: usize = 200;
 
-/// A clone costs one reference count: the times are copied, so a hit touches no memory that another hit writes to.
-/// `seen` and the times change while the entry lies in the map; that is why they are atomic, nothing hangs on their
-/// order.
+/// What every hit looks at, and behind a pointer the rest. `seen` and the times change while the entry lies in the map;
+/// that is why they are atomic, nothing hangs on their order.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) value: AnyValue,
-    pub(crate) tags: Tags,
-    /// Where the log stood when the load began; `None`: nowhere known, the entry stays in this process.
-    pub(crate) epoch: Option<Epoch>,
     seen: Cell,
-    pub(crate) stored: Moment,
     fresh_until: Cell,
-    usable_until: Cell,
+    pub(crate) stored: Moment,
+    /// `None` only in a [`glance`](Self::glance).
+    rest: Option<Arc<Rest>>,
     /// In bytes, with key and overhead.
     pub(crate) weight: u32,
+}
+
+struct Rest {
+    tags: Tags,
+    epoch: Option<Epoch>,
+    /// How long it may be served stale, in nanoseconds. All copies share this, so it is not the moment but the span: it
+    /// stays what it is when one copy's fresh life is cut short.
+    stale_for: u64,
 }
 
 /// A number that may change in place.
@@ -70,23 +75,48 @@ impl Entry {
     /// An entry stored at `stored` by a load that began at `mark`.
     pub(crate) fn new(value: AnyValue, tags: Tags, mark: Mark, stored: Moment, life: Lifetime) -> Self {
         let fresh_until = stored.plus(life.fresh_for);
+        let stale_for = fresh_until.plus(life.stale_for).as_nanos().saturating_sub(fresh_until.as_nanos());
         Entry {
             value,
-            tags,
-            epoch: mark.epoch,
             seen: Cell::new(mark.n),
-            stored,
             fresh_until: Cell::new(fresh_until.as_nanos()),
-            usable_until: Cell::new(fresh_until.plus(life.stale_for).as_nanos()),
+            stored,
+            rest: Some(Arc::new(Rest { tags, epoch: mark.epoch, stale_for })),
             weight: 0,
         }
     }
 
+    /// A copy without what a fresh hit does not need: one reference count, and one line of memory read.
     #[inline]
+    pub(crate) fn glance(&self) -> Entry {
+        Entry {
+            value: self.value.clone(),
+            seen: self.seen.clone(),
+            fresh_until: self.fresh_until.clone(),
+            stored: self.stored,
+            rest: None,
+            weight: self.weight,
+        }
+    }
+
+    /// Where the log stood when the load began; `None`: nowhere known, the entry stays in this process.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.rest.as_ref().and_then(|rest| rest.epoch)
+    }
+
+    fn usable_until(&self) -> u64 {
+        self.fresh_until.get().saturating_add(self.rest.as_ref().map_or(0, |rest| rest.stale_for))
+    }
+
+    #[inline]
+    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
+        now.as_nanos() < self.fresh_until.get()
+    }
+
     pub(crate) fn freshness(&self, now: Moment) -> Freshness {
-        if now.as_nanos() < self.fresh_until.get() {
+        if self.is_fresh(now) {
             Freshness::Fresh
-        } else if now.as_nanos() < self.usable_until.get() {
+        } else if now.as_nanos() < self.usable_until() {
             Freshness::Stale
         } else {
             Freshness::Expired
@@ -105,15 +135,17 @@ impl Entry {
     }
 
     pub(crate) fn tags(&self) -> &[Box<[u8]>] {
-        self.tags.as_deref().unwrap_or_default()
+        self.rest.as_ref().and_then(|rest| rest.tags.as_deref()).unwrap_or_default()
+    }
+
+    pub(crate) fn shared_tags(&self) -> Tags {
+        self.rest.as_ref().and_then(|rest| rest.tags.clone())
     }
 
     /// Its fresh life ended at `at`, if it lasted so long; its stale window began there.
     pub(crate) fn age_at(&self, at: Moment) {
         if at.as_nanos() < self.fresh_until.get() {
-            let window = self.usable_until.get().saturating_sub(self.fresh_until.get());
             self.fresh_until.set(at.as_nanos());
-            self.usable_until.set(at.as_nanos().saturating_add(window));
         }
     }
 
@@ -122,13 +154,13 @@ impl Entry {
         let fresh_until = Moment::from_nanos(self.fresh_until.get());
         Lifetime {
             fresh_for: fresh_until.since(self.stored),
-            stale_for: Moment::from_nanos(self.usable_until.get()).since(fresh_until),
+            stale_for: Moment::from_nanos(self.usable_until()).since(fresh_until),
         }
     }
 
     /// Does this entry hold more recent data than `other`, as far as the log can tell?
     pub(crate) fn newer_than(&self, other: &Entry) -> bool {
-        matches!((self.epoch, other.epoch), (Some(a), Some(b)) if a.line == b.line && a.at > b.at)
+        matches!((self.epoch(), other.epoch()), (Some(a), Some(b)) if a.line == b.line && a.at > b.at)
     }
 
     /// How long it stays fresh.

@@ -166,3 +166,31 @@ impl Flights {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(i: usize) -> SharedKey {
+        Arc::from(i.to_be_bytes().as_slice())
+    }
+
+    #[test]
+    fn beyond_the_most_flights_callers_may_join_but_not_lead_and_a_landing_makes_room() {
+        let flights = Flights::new();
+        let Boarding::Lead(first) = flights.board(&key(0)) else { panic!("nothing is under way") };
+        for i in 1..MOST_FLIGHTS {
+            assert!(matches!(flights.board(&key(i)), Boarding::Lead(_)));
+        }
+        assert!(matches!(flights.board(&key(MOST_FLIGHTS)), Boarding::Full));
+        assert!(matches!(flights.board(&key(0)), Boarding::Join(_)));
+        // Out of the table it still is under way.
+        flights.supersede(&key(0));
+        assert!(matches!(flights.board(&key(0)), Boarding::Full));
+        flights.land(&key(0), &first, Landing::Abandoned);
+        flights.land(&key(0), &first, Landing::Abandoned);
+        assert_eq!(flights.len(), MOST_FLIGHTS - 1, "counted once");
+        assert!(matches!(flights.board(&key(0)), Boarding::Lead(_)));
+        assert!(matches!(flights.board(&key(MOST_FLIGHTS)), Boarding::Full));
+    }
+}

@@ -2,12 +2,14 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::entry::Entry;
+use crate::entry::{AnyValue, Entry};
+use crate::runtime::Moment;
 
 /// A key as the map holds it; shared with the flight that brought the entry.
 pub(crate) type SharedKey = Arc<[u8]>;
@@ -19,18 +21,35 @@ const MOST_PARTS: u64 = 32;
 /// What an entry is expected to weigh; sizes the map's memory of what it evicted, nothing else.
 const EXPECTED_ENTRY: u64 = 1024;
 
+/// What a fresh hit needs of an entry.
+pub(crate) struct Glance {
+    pub(crate) value: AnyValue,
+    pub(crate) stored: Moment,
+    pub(crate) ttl: Duration,
+}
+
+/// An entry in its place. The map clones what it hands out, and hands out only glances: see [`Entry::glance`].
+struct Place(Entry);
+
+impl Clone for Place {
+    #[inline]
+    fn clone(&self) -> Self {
+        Place(self.0.glance())
+    }
+}
+
 #[derive(Clone)]
 struct Weights;
 
-impl Weighter<SharedKey, Entry> for Weights {
-    fn weight(&self, _: &SharedKey, entry: &Entry) -> u64 {
-        u64::from(entry.weight).max(1)
+impl Weighter<SharedKey, Place> for Weights {
+    fn weight(&self, _: &SharedKey, place: &Place) -> u64 {
+        u64::from(place.0.weight).max(1)
     }
 }
 
 /// Entries in this process.
 pub(crate) struct Memory {
-    map: Cache<SharedKey, Entry, Weights, RandomState, DefaultLifecycle<SharedKey, Entry>>,
+    map: Cache<SharedKey, Place, Weights, RandomState, DefaultLifecycle<SharedKey, Place>>,
     /// The heaviest entry that stays.
     largest: u64,
     bound: u64,
@@ -58,9 +77,29 @@ impl Memory {
         self.bound > 0
     }
 
-    #[inline]
+    /// What memory has under a key, if it is fresh at `now` and was known to be valid at `n`.
+    // Always inlined, and nothing but the value is moved: whatever is passed on whole is a copy of what was written a
+    // moment ago, and waits for it.
+    #[inline(always)]
+    pub(crate) fn fresh(&self, key: &[u8], n: u64, now: Moment) -> Option<Glance> {
+        let place = self.map.get(key)?;
+        let entry = &place.0;
+        if entry.seen() < n || !entry.is_fresh(now) {
+            return None;
+        }
+        let (stored, ttl) = (entry.stored, entry.ttl(now));
+        Some(Glance { value: place.0.value, stored, ttl })
+    }
+
+    /// The whole entry.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Entry> {
-        self.map.get(key)
+        let mut entry = None;
+        // `remove_if` is the map's way to look at an entry in its place without a key to own.
+        self.map.remove_if(key, |there| {
+            entry = Some(there.0.clone());
+            false
+        });
+        entry
     }
 
     /// Puts an entry in if `admits` says so of what is there. False: it did not, or the entry is too heavy.
@@ -72,13 +111,15 @@ impl Memory {
     ) -> bool {
         if !self.fits(entry.weight) {
             // What is there is older, and would be served on.
-            self.map.remove_if(key, |there| admits(Some(there)));
+            self.map.remove_if(key, |there| admits(Some(&there.0)));
             return false;
         }
         let mut entry = Some(entry);
-        let placed = self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(there))) {
+        let placed = self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(&there.0))) {
             // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
-            Some(new) if new.weight <= there.weight => EntryAction::Retain(Some(mem::replace(there, new))),
+            Some(new) if new.weight <= there.0.weight => {
+                EntryAction::Retain(Some(mem::replace(there, Place(new))))
+            }
             // The map makes room only for what is inserted, not for what grows in place.
             Some(new) => {
                 entry = Some(new);
@@ -88,8 +129,8 @@ impl Memory {
         });
         match (placed, entry) {
             (EntryResult::Retained(replaced), _) => replaced.is_some(),
-            (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(entry).is_ok(),
-            (EntryResult::Vacant(guard), Some(entry)) => admits(None) && guard.insert(entry).is_ok(),
+            (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(Place(entry)).is_ok(),
+            (EntryResult::Vacant(guard), Some(entry)) => admits(None) && guard.insert(Place(entry)).is_ok(),
             _ => false,
         }
     }
@@ -101,10 +142,9 @@ impl Memory {
 
     /// Changes the entry that `copy` was taken from, if it is there still.
     pub(crate) fn change(&self, key: &[u8], copy: &Entry, change: impl FnOnce(&Entry)) {
-        // `remove_if` is the map's way to look at an entry in its place without a key to own.
         self.map.remove_if(key, |there| {
-            if there.is(copy) {
-                change(there);
+            if there.0.is(copy) {
+                change(&there.0);
             }
             false
         });
@@ -112,7 +152,7 @@ impl Memory {
 
     /// Removes the entry that `copy` was taken from, if it is there still.
     pub(crate) fn discard(&self, key: &[u8], copy: &Entry) {
-        self.map.remove_if(key, |there| there.is(copy));
+        self.map.remove_if(key, |there| there.0.is(copy));
     }
 
     pub(crate) fn remove(&self, key: &[u8]) -> bool {

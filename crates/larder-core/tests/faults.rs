@@ -1,5 +1,7 @@
 //! A remote tier that is away, silent or full of rubbish is never more than a miss.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
+
 mod common;
 
 use std::time::Duration;
@@ -61,8 +63,12 @@ async fn a_silent_remote_tier_costs_a_few_budgets_and_then_nothing() {
     let health = cache.health();
     assert_eq!((health.status, health.remote.unwrap().breaker), ("ok", BreakerState::Closed));
     let changes: Vec<_> = rig.events.events().iter().filter_map(breaker_change).collect();
-    use BreakerState::{Closed, HalfOpen, Open};
-    assert_eq!(changes, [(Closed, Open), (Open, HalfOpen), (HalfOpen, Closed)]);
+    let expected = [
+        (BreakerState::Closed, BreakerState::Open),
+        (BreakerState::Open, BreakerState::HalfOpen),
+        (BreakerState::HalfOpen, BreakerState::Closed),
+    ];
+    assert_eq!(changes, expected);
 }
 
 /// The remote tier answers after half a second: too late for reads, in time for stores. The stores that get through must not
@@ -131,7 +137,10 @@ async fn bytes_that_are_no_entry_are_misses_and_only_damaged_ones_are_removed() 
 
 fn rejections(rig: &Rig) -> Vec<&'static str> {
     let events = rig.events.events();
-    events.iter().filter_map(|e| if let Event::Rejected { reason, .. } = e { Some(*reason) } else { None }).collect()
+    events
+        .iter()
+        .filter_map(|e| if let Event::Rejected { reason, .. } = e { Some(*reason) } else { None })
+        .collect()
 }
 
 /// Two keys may share a physical key (a hash of over-long names, a bug in a proxy). The key is compared whole.

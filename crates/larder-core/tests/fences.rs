@@ -182,6 +182,12 @@ async fn a_front_door_that_fills_without_saying_begin_is_fenced_from_its_claim_o
     source.write();
     cache.invalidate([selector("#red")]).await.token.unwrap();
     assert!(!lead.fill(Arc::new(value), &Fill::new().tags(vec![TAG.to_owned()])).stored);
+
+    let larder_core::Claim::Lead(mut lead) = docs.claim(key.as_bytes()) else { panic!("nothing is there") };
+    cache.invalidate([selector("#red")]).await.token.unwrap();
+    lead.begin();
+    let value = source.clone().read().await.unwrap();
+    assert!(lead.fill(Arc::new(value), &Fill::new().tags(vec![TAG.to_owned()])).stored, "read after `begin`");
     assert_eq!(read(docs.clone(), source.clone()).await.0, 2);
 }
 

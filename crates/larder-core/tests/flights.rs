@@ -297,6 +297,35 @@ async fn flights_are_counted_right_when_a_put_supersedes_one() {
     assert!(cache.shutdown(SECOND).await);
 }
 
+/// A reader misses memory, is overtaken by a load that begins and ends, and only then looks for a flight. It must find the
+/// value, not begin a load of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_many_threads_no_key_is_loaded_twice() {
+    const KEYS: u64 = 20_000;
+    let cache = Cache::builder().memory(64 * MIB).build().await.unwrap();
+    let docs = cache.namespace::<u64>("doc", Policy::default()).unwrap();
+    let loads = Arc::new(AtomicUsize::new(0));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (docs, loads) = (docs.clone(), loads.clone());
+            spawn(async move {
+                for key in 0..KEYS {
+                    let loads = loads.clone();
+                    let load = move || async move {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        Ok::<_, Infallible>(key)
+                    };
+                    docs.get_or_load(key, load).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_eq!(loads.load(Ordering::Relaxed) as u64, KEYS);
+}
+
 /// Real threads, no order but what the engine makes: the oracle of all the rest, under true concurrency. A writer commits
 /// and invalidates; a read that starts afterwards must see at least that version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

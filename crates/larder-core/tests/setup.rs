@@ -21,7 +21,7 @@ async fn two_pieces_of_code_that_disagree_about_a_namespace_are_told_how() {
     assert!(sub.is_ok(), "a sub-resource has a type and a policy of its own");
 
     let message = |result: Result<(), NamespaceError>| result.unwrap_err().to_string();
-    let of_type = message(cache.namespace::<String>("trig", first.clone()).map(drop));
+    let of_type = message(cache.namespace::<String>("trig", first).map(drop));
     assert_eq!(of_type, "trig is in use with another type: u64, now alloc::string::String");
     let of_policy = message(cache.namespace::<u64>("trig", Policy::ttl(2 * HOUR)).map(drop));
     assert!(of_policy.starts_with("trig is in use with another policy: Policy { ttl: 3600s"), "{of_policy}");

@@ -38,19 +38,24 @@ async fn a_stale_value_is_served_while_exactly_one_refresh_runs() {
 async fn a_refresh_asks_the_remote_tier_first() {
     let rig = Rig::new();
     let source = Source::new();
-    let (first, second) = (rig.cache().await, rig.cache().await);
+    let (first, second, third) = (rig.cache().await, rig.cache().await, rig.cache().await);
     read(docs(&first), source.clone()).await;
     settle().await;
     assert_eq!(read(docs(&second), source.clone()).await, (1, false));
+    assert_eq!(read(docs(&third), source.clone()).await, (1, false));
     rig.advance(HOUR);
     source.write();
     assert!(read(docs(&first), source.clone()).await.1);
     settle().await;
     assert_eq!(source.loads(), 2);
-    assert!(read(docs(&second), source.clone()).await.1);
+    assert_eq!(read(docs(&third), source.clone()).await, (1, true), "a front door");
+    let (typed, load) = (docs(&second), source.clone());
+    assert_eq!(*typed.get_or_load(1_u64, move || load.read()).await.unwrap(), 1, "a typed handle");
     settle().await;
-    assert_eq!(read(docs(&second), source.clone()).await, (2, false));
-    assert_eq!(source.loads(), 2, "the second found what the first had loaded");
+    for cache in [second, third] {
+        assert_eq!(read(docs(&cache), source.clone()).await, (2, false));
+    }
+    assert_eq!(source.loads(), 2, "the others found what the first had loaded");
 }
 
 #[tokio::test]

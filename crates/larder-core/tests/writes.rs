@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use larder_core::testing::{ManualRuntime, TestRemote};
 use larder_core::units::{HOUR, KIB, MIB, MINUTE, SECOND};
-use larder_core::{Cache, Fill, Policy, TokioRuntime, Updated};
+use larder_core::{Cache, EPOCH_OFFSET, Fill, Policy, TokioRuntime, Updated};
 
 #[tokio::test]
 async fn what_was_put_is_there_until_it_is_removed_from_every_tier() {
@@ -93,6 +93,23 @@ async fn a_put_during_a_remote_look_up_is_not_overwritten_by_the_promotion() {
     }
 }
 
+/// Something else is invalidated while a value is being read. The store carries the position at which the reading began, not
+/// the one at which it ended: only that says what the value may not know of.
+#[tokio::test]
+async fn a_value_goes_to_the_remote_tier_with_the_epoch_of_its_load() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let position = || cache.health().remote.unwrap().position.unwrap();
+    let (slot, before) = (docs(&cache).begin(1_u64), position());
+    let _ = docs(&cache).invalidate(2_u64).await;
+    assert_ne!(position(), before);
+    assert!(slot.put(1));
+    settle().await;
+    let bytes = rig.remote.bytes("doc:1").unwrap();
+    let at = u64::from_be_bytes(bytes[EPOCH_OFFSET + 8..EPOCH_OFFSET + 16].try_into().unwrap());
+    assert!(before.ends_with(&format!("-{at}")), "{at} is not {before}");
+}
+
 /// Two values are put one right after the other. Their stores are tasks, and tasks begin in any order (a worker of Tokio
 /// begins the younger first): the remote tier must end with the younger.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +155,11 @@ async fn an_update_changes_the_value_and_leaves_its_life_alone() {
     let next = common::docs(&rig.cache().await).loader(|_: u64| async { Err::<u64, ()>(()) });
     let hit = next.fetch(1_u64).await.unwrap();
     assert_eq!((*hit.value, hit.ttl), (2, 20 * MINUTE), "in the remote tier too");
-    assert_eq!(next.update(1_u64, |v| Some(v + 1)).await, Updated::Stored(Arc::new(3)), "of a promoted value");
+    assert_eq!(
+        next.update(1_u64, |v| Some(v + 1)).await,
+        Updated::Stored(Arc::new(3)),
+        "of a promoted value"
+    );
 }
 
 /// Between reading the old value and writing the new one something else happens: it wins, whatever it is.
@@ -232,9 +253,8 @@ async fn memory_stays_within_its_bound_whatever_comes_and_however_it_grows() {
     for seed in 0..4_u64 {
         let runtime = ManualRuntime::new(seed);
         let cache = Cache::builder().memory(BOUND).runtime(runtime.clone()).build().await.unwrap();
-        let raw = cache
-            .namespace_in_memory::<Vec<u8>>("raw", Policy::ttl(HOUR), |v: &Vec<u8>| v.len())
-            .unwrap();
+        let raw =
+            cache.namespace_in_memory::<Vec<u8>>("raw", Policy::ttl(HOUR), |v: &Vec<u8>| v.len()).unwrap();
         let mut chance = Chance(seed);
         for step in 0..5000_u64 {
             let largest = if step % 1000 < 500 { 2 * KIB } else { 64 * KIB };

@@ -18,7 +18,7 @@ use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
 use crate::key::Key;
 use crate::log::{Node, Verdict};
-use crate::memory::{Memory, SharedKey};
+use crate::memory::{Glance, Memory, SharedKey};
 use crate::outcome::SkipReason;
 use crate::policy::defaults;
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
@@ -113,8 +113,15 @@ impl Engine {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// What memory has under a key, if it is fresh and nothing was applied since it was last checked. Everything else is
+    /// for [`in_memory`](Self::in_memory).
+    #[inline(always)]
+    pub(crate) fn fresh_in_memory(&self, key: &[u8], now: Moment) -> Option<Glance> {
+        let n = self.node.n();
+        self.memory.fresh(key, n, now)
+    }
+
     /// Looks a key up in memory and decides whether what is there may be served.
-    #[inline]
     pub(crate) fn in_memory(&self, key: &[u8], now: Moment) -> InMemory {
         let n = self.node.n();
         let Some(entry) = self.memory.get(key) else { return InMemory::Nothing };

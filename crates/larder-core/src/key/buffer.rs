@@ -20,13 +20,13 @@ pub struct KeyWriter<'s> {
 
 impl<'s> KeyWriter<'s> {
     /// An empty key.
-    #[inline]
+    #[inline(always)]
     pub fn new() -> Self {
         KeyWriter { inline: [0; INLINE], len: 0, spilled: Vec::new(), segments: 0, sub: b"", prefix: 0 }
     }
 
     /// A key in a namespace; `namespace` and `sub` are escaped already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn within(namespace: &[u8], sub: &'s [u8]) -> Self {
         let mut writer = Self::new();
         writer.push(namespace);
@@ -93,7 +93,11 @@ impl<'s> KeyWriter<'s> {
 
     #[inline]
     fn begin(&mut self) {
-        if self.segments > 0 {
+        if self.segments == 0 {
+        } else if self.spilled.is_empty() && self.len < INLINE {
+            self.inline[self.len] = b':';
+            self.len += 1;
+        } else {
             self.push(b":");
         }
     }

@@ -364,3 +364,6 @@ impl State {
         mode
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,7 +266,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
             tier: None,
             age: Duration::ZERO,
             ttl: entry.life().fresh_for,
-            epoch: entry.epoch,
+            epoch: entry.epoch(),
             stored,
         };
         if self.refresh {

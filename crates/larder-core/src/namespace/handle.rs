@@ -101,11 +101,13 @@ impl<V: Send + Sync + 'static> Handle<V> {
         &self.namespace
     }
 
+    #[inline(always)]
     pub(crate) fn writer(&self) -> KeyWriter<'_> {
         KeyWriter::within(&self.namespace, &self.sub)
     }
 
-    #[inline]
+    // Always inlined: as a call it would copy the whole writer to its caller.
+    #[inline(always)]
     pub(crate) fn key(&self, key: &(impl ToKey + ?Sized)) -> KeyWriter<'_> {
         let mut writer = self.writer();
         key.write_key(&mut writer);
@@ -125,9 +127,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         let writer = self.key(key);
         let now = self.engine.clock.now();
-        let InMemory::Fresh(entry) = self.engine.in_memory(writer.as_bytes(), now) else { return None };
-        let stored = entry.stored;
-        let value = entry.value.downcast::<V>().ok()?;
+        let glance = self.engine.fresh_in_memory(writer.as_bytes(), now)?;
+        let (stored, value) = (glance.stored, glance.value.downcast::<V>().ok()?);
         self.counters.hit(Tier::Memory);
         self.engine.events.read(|| Event::Read {
             key: writer.to_key(),
@@ -136,6 +137,27 @@ impl<V: Send + Sync + 'static> Handle<V> {
             age: now.since(stored),
         });
         Some(value)
+    }
+
+    /// As [`hit`](Self::hit), for the bytes of a key, and with what there is to say of the value.
+    #[inline]
+    pub(crate) fn found_at_once(&self, key: &[u8]) -> Option<Found<V>> {
+        if !self.use_memory || self.engine.is_closing() {
+            return None;
+        }
+        let now = self.engine.clock.now();
+        let glance = self.engine.fresh_in_memory(key, now)?;
+        let found = Found {
+            value: glance.value.downcast::<V>().ok()?,
+            outcome: Outcome::Hit,
+            tier: Some(Tier::Memory),
+            age: now.since(glance.stored),
+            ttl: glance.ttl,
+            epoch: None,
+            stored: true,
+        };
+        self.answered(key, &found);
+        Some(found)
     }
 
     /// An entry as its reader sees it; `None` if it is of another type.
@@ -148,7 +170,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             tier,
             age: now.since(entry.stored),
             ttl: entry.ttl(now),
-            epoch: entry.epoch,
+            epoch: entry.epoch(),
             stored: true,
         })
     }
@@ -349,12 +371,12 @@ impl<V: Send + Sync + 'static> Handle<V> {
     /// True if the store is under way.
     fn store_remotely(self: &Arc<Self>, key: &Key, value: Arc<V>, entry: &Entry, cost: Duration) -> bool {
         let (engine, life) = (&self.engine, entry.life());
-        let Some(epoch) = entry.epoch else { return false };
+        let Some(epoch) = entry.epoch() else { return false };
         if life.total() < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
             return false;
         }
         let (shared, handle, key) = (key.shared(), self.clone(), key.clone());
-        let (tags, stored) = (entry.tags.clone(), entry.stored);
+        let (tags, stored) = (entry.shared_tags(), entry.stored);
         let store = async move {
             let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
             let mut payload = Vec::new();

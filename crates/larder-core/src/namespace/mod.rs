@@ -81,7 +81,7 @@ pub struct Found<V> {
     pub age: Duration,
     /// How long it stays fresh; zero when stale.
     pub ttl: Duration,
-    /// Where the log stood when its load began.
+    /// Where the log stood when its load began; not known of a fresh entry in memory that a [`Claim`] finds.
     pub epoch: Option<Epoch>,
     /// Is it in a tier now?
     pub stored: bool,
@@ -269,7 +269,10 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     ///
     /// `key`: what a [`key_writer`](Self::key_writer) has written.
     pub fn claim(&self, key: &[u8]) -> Claim<V> {
-        claim::claim(&self.handle, key)
+        match self.handle.found_at_once(key) {
+            Some(found) => Claim::Found(found),
+            None => claim::claim(&self.handle, key),
+        }
     }
 
     /// A key of this handle, to which segments and a variant can be added.

@@ -88,9 +88,9 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     // As old as the value it was made from: the same epoch, what is left of its life.
     let new = Arc::new(new);
     let loaded = Loaded {
-        mark: Mark { n: old.seen(), epoch: old.epoch },
+        mark: Mark { n: old.seen(), epoch: old.epoch() },
         life: remaining(&old, now),
-        tags: old.tags.clone(),
+        tags: old.shared_tags(),
         tags_fit: true,
         cost: Duration::ZERO,
         over: Over::Just(&old),

@@ -17,12 +17,26 @@ pub(crate) struct GatedRemote {
     pub(crate) gets: Gate,
     /// Shut: an append is written and not answered.
     pub(crate) appends: Gate,
+    /// Shut: the log is not opened.
+    pub(crate) opens: Gate,
+    /// Shut: the append that [`hold_append`](Self::hold_append) names is not even written.
+    pub(crate) held: Gate,
     read: AtomicUsize,
+    appended: AtomicUsize,
+    hold: AtomicUsize,
 }
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
-        Arc::new(GatedRemote { inner, gets: Gate::open(), appends: Gate::open(), read: AtomicUsize::new(0) })
+        let (gets, appends, opens, held) = (Gate::open(), Gate::open(), Gate::open(), Gate::open());
+        let (read, appended, hold) = Default::default();
+        Arc::new(GatedRemote { inner, gets, appends, opens, held, read, appended, hold })
+    }
+
+    /// Holds up the append after so many more.
+    pub(crate) fn hold_append(&self, after: usize) {
+        self.hold.store(self.appended.load(Ordering::SeqCst) + after + 1, Ordering::SeqCst);
+        self.held.set(false);
     }
 
     /// How many GETs have read their bytes.
@@ -56,7 +70,10 @@ impl Remote for GatedRemote {
     }
 
     fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
-        self.inner.open(position, nonce)
+        Box::pin(async move {
+            self.opens.pass().await;
+            self.inner.open(position, nonce).await
+        })
     }
 
     fn append<'a>(
@@ -66,6 +83,9 @@ impl Remote for GatedRemote {
         nonce: u64,
     ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
         Box::pin(async move {
+            if self.appended.fetch_add(1, Ordering::SeqCst) + 1 == self.hold.load(Ordering::SeqCst) {
+                self.held.pass().await;
+            }
             let answer = self.inner.append(record, position, nonce).await;
             self.appends.pass().await;
             answer

@@ -1,6 +1,7 @@
 //! What the tests of the engine share: caches on time that stands still, a source of values that can be held up, and
 //! ways to wait for a state without waiting for time.
 #![allow(dead_code, unused_imports, reason = "each test file takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod gated;
 

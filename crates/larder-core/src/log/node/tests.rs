@@ -1,0 +1,419 @@
+//! The rules of section 5 of the protocol, each by the counterexample that its section 9 tells.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::key::Key;
+
+const LINE: u64 = 7;
+const LIMIT: usize = 1 << 16;
+
+fn epoch(at: u64) -> Epoch {
+    Epoch { line: LINE, at }
+}
+
+fn select(text: &str) -> Selector {
+    Selector::parse(text).unwrap()
+}
+
+fn batch(mode: Mode, text: &str, op: u64) -> Batch {
+    Batch { mode, selectors: vec![select(text)], op }
+}
+
+fn opened(head: Epoch, cuts: &[Epoch], since: u64) -> Opened {
+    Opened { head, lineage: Lineage::new(cuts.to_vec()), since, server_ms: 0 }
+}
+
+fn stamp(text: &str, at: u64) -> Stamp {
+    Stamp { mode: Mode::Hard, selector: text.to_owned(), at }
+}
+
+fn record(prev: Epoch, epoch: Epoch, mode: Mode, text: &str, op: u64) -> Record {
+    let body = RecordBody::Invalidation { mode, selectors: vec![text.to_owned()], op };
+    Record { epoch, prev: Some(prev), body }
+}
+
+fn synchronise(node: &Node, opened: &Opened, stamps: &[Stamp]) {
+    node.synchronise(opened, stamps, Moment::ORIGIN);
+}
+
+/// A node that stands at `at`, with stamps that reach back to the beginning.
+fn node_at(at: u64) -> Node {
+    let node = Node::new(LIMIT);
+    synchronise(&node, &opened(epoch(at), &[], 0), &[]);
+    node
+}
+
+fn since(node: &Node, n: u64) -> Verdict {
+    node.check_since(b"a:1", &[], n)
+}
+
+fn remote(node: &Node, epoch: Epoch) -> Verdict {
+    node.check_remote(b"a:1", &[], epoch).0
+}
+
+fn own(node: &Node, mode: Mode, text: &str, op: u64) {
+    node.invalidate(&batch(mode, text, op), true, Moment::ORIGIN);
+}
+
+/// An invalidation is trimmed away unread; the next record must not be taken as its successor.
+#[test]
+fn a_record_is_applied_only_if_it_follows_the_position() {
+    let node = node_at(10);
+    assert_eq!(node.apply(&record(epoch(11), epoch(12), Mode::Hard, "a:*", 1)), Applied::Gap);
+    assert_eq!((node.position(), since(&node, node.n())), (Some(epoch(10)), Verdict::Valid));
+    assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Next);
+    assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Gap, "not twice");
+    assert_eq!(Node::new(LIMIT).apply(&record(epoch(10), epoch(11), Mode::Hard, "*", 1)), Applied::Gap);
+}
+
+#[test]
+fn a_record_kills_what_was_loaded_before_it_and_nothing_loaded_after() {
+    let node = node_at(10);
+    let before = node.n();
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    assert_eq!((since(&node, before), since(&node, node.n())), (Verdict::Dead, Verdict::Valid));
+    assert_eq!((remote(&node, epoch(19)), remote(&node, epoch(20))), (Verdict::Dead, Verdict::Valid));
+    assert_eq!(remote(&node, epoch(99)), Verdict::Valid, "above the own position on the own line is fine");
+    assert_eq!(node.check_since(b"a:2", &[], before), Verdict::Valid, "another key");
+}
+
+#[test]
+fn a_soft_record_makes_stale_what_a_hard_one_would_kill() {
+    let node = node_at(10);
+    let before = node.n();
+    node.apply(&record(epoch(10), epoch(20), Mode::Soft, "a:1", 1));
+    assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Stale, Verdict::Stale));
+    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 2));
+    node.apply(&record(epoch(30), epoch(40), Mode::Soft, "a:1", 3));
+    assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Dead, Verdict::Dead));
+}
+
+/// X invalidates while Redis is away; other records move the log on; an old value that was loaded elsewhere at that higher
+/// position looks newer than any local stamp. Only the queue contradicts it.
+#[test]
+fn what_is_pending_rejects_whatever_comes_from_redis() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "b:1", 1));
+    assert_eq!(remote(&node, epoch(20)), Verdict::Dead);
+    assert!(node.is_pending(b"a:1", &[]) && !node.is_pending(b"a:2", &[]));
+    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 5));
+    assert_eq!((remote(&node, epoch(29)), remote(&node, epoch(30))), (Verdict::Dead, Verdict::Valid));
+    assert_eq!(node.pending(), 0);
+}
+
+/// An own invalidation holds from the call on. When its record comes back, what was loaded in between is good.
+#[test]
+fn an_own_record_moves_the_position_and_not_the_counter() {
+    let node = node_at(10);
+    let before = node.n();
+    own(&node, Mode::Hard, "a:1", 5);
+    let loaded = node.mark();
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    assert_eq!((since(&node, before), since(&node, loaded.n)), (Verdict::Dead, Verdict::Valid));
+    assert_eq!(node.n(), loaded.n, "so that hits need no look-up");
+    assert_eq!(remote(&node, loaded.epoch.unwrap()), Verdict::Dead, "at the epoch of its load it is too old");
+}
+
+/// Two calls name one selector. The record of the first is not the second's.
+#[test]
+fn a_call_stays_pending_until_its_own_record_comes_back() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    own(&node, Mode::Hard, "a:1", 6);
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
+    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 6));
+    assert_eq!((node.pending(), remote(&node, epoch(30))), (0, Verdict::Valid));
+}
+
+#[test]
+fn an_expire_and_an_invalidate_of_one_selector_are_pending_each_for_itself() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    own(&node, Mode::Soft, "a:1", 6);
+    node.apply(&record(epoch(10), epoch(20), Mode::Soft, "a:1", 6));
+    assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
+    let mut ops = 100..;
+    let waiting = node.take_pending(|| ops.next().unwrap());
+    assert_eq!((waiting.len(), waiting[0].mode), (1, Mode::Hard));
+}
+
+/// The queue overflows while calls are under way. Their records must not pass for the "everything" it became.
+#[test]
+fn an_overflowing_queue_becomes_everything_and_no_record_under_way_settles_it() {
+    let node = node_at(10);
+    for i in 0..=PENDING_LIMIT as u64 {
+        own(&node, Mode::Hard, &format!("b:{i}"), i + 1);
+    }
+    assert_eq!((node.pending(), node.has_unsent()), (1, true));
+    assert_eq!(remote(&node, epoch(10)), Verdict::Dead, "everything, not just b");
+    let last = PENDING_LIMIT as u64;
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, &format!("b:{last}"), last + 1));
+    node.answered(last + 1, epoch(20));
+    assert_eq!(node.pending(), 1);
+    let taken = node.take_pending(|| 9999);
+    assert_eq!((taken.len(), taken[0].selectors.clone(), taken[0].op), (1, vec![Selector::all()], 9999));
+    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "*", 9999));
+    assert_eq!((node.pending(), remote(&node, epoch(30))), (0, Verdict::Valid));
+}
+
+#[test]
+fn a_long_list_becomes_records_that_are_settled_one_by_one() {
+    let node = node_at(10);
+    let selectors = (0..600).map(|i| select(&format!("a:{i}"))).collect();
+    let mut ops = 1..;
+    let batches = Batch::of(Mode::Hard, selectors, || ops.next().unwrap());
+    assert_eq!(batches.iter().map(|b| b.selectors.len()).collect::<Vec<_>>(), [256, 256, 88]);
+    batches.iter().for_each(|b| node.invalidate(b, true, Moment::ORIGIN));
+    let body = |b: &Batch| RecordBody::Invalidation {
+        mode: b.mode,
+        selectors: b.selectors.iter().map(ToString::to_string).collect(),
+        op: b.op,
+    };
+    node.apply(&Record { epoch: epoch(11), prev: Some(epoch(10)), body: body(&batches[0]) });
+    assert_eq!(node.pending(), 600 - 256);
+    assert_eq!(node.check_remote(b"a:599", &[], epoch(11)).0, Verdict::Dead);
+}
+
+#[test]
+fn reaching_its_token_by_synchronising_settles_a_call_as_well() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    node.answered(5, epoch(20));
+    assert_eq!(node.pending(), 1, "answered, and not reached");
+    synchronise(&node, &opened(epoch(25), &[], 0), &[stamp("a:1", 20)]);
+    assert_eq!((node.pending(), node.reached(epoch(20))), (0, true));
+    assert_eq!((remote(&node, epoch(19)), remote(&node, epoch(20))), (Verdict::Dead, Verdict::Valid));
+}
+
+#[test]
+fn an_acknowledged_call_that_the_log_has_lost_is_still_pending() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    node.answered(5, epoch(20));
+    let other = Epoch { line: 8, at: 30 };
+    synchronise(&node, &opened(other, &[epoch(15)], 0), &[]);
+    assert_eq!((node.pending(), node.reached(epoch(20)), node.reached(epoch(15))), (1, false, true));
+}
+
+/// A record of a format of tomorrow may say anything.
+#[test]
+fn an_unknown_record_counts_as_everything() {
+    let node = node_at(10);
+    let before = node.n();
+    let unknown = Record { epoch: epoch(20), prev: Some(epoch(10)), body: RecordBody::Unknown };
+    assert_eq!(node.apply(&unknown), Applied::Next);
+    assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Dead, Verdict::Dead));
+}
+
+/// A marker begins a new line that follows the position: nothing was lost. The old line is cut there, no earlier.
+#[test]
+fn a_line_that_follows_the_position_costs_nothing() {
+    let node = node_at(10);
+    let before = node.n();
+    let barrier = Epoch { line: 8, at: 15 };
+    let marker = Record { epoch: barrier, prev: Some(epoch(10)), body: RecordBody::Marker };
+    assert_eq!(node.apply(&marker), Applied::Next);
+    assert_eq!((since(&node, before), remote(&node, epoch(10))), (Verdict::Valid, Verdict::Valid));
+    assert_eq!(remote(&node, epoch(11)), Verdict::Dead, "beyond the cut: from a tail that was lost");
+    assert_eq!(remote(&node, Epoch { line: 99, at: 5 }), Verdict::Dead, "on no line of the lineage");
+}
+
+/// The log is gone and a new one begins, with no ancestors: nothing old can be verified, here or there.
+#[test]
+fn a_line_without_ancestors_drops_memory_and_everything_older_in_redis() {
+    let node = node_at(10);
+    let before = node.n();
+    let head = Epoch { line: 8, at: 3 };
+    synchronise(&node, &opened(head, &[], 3), &[]);
+    assert_eq!((since(&node, before), since(&node, node.n())), (Verdict::Dead, Verdict::Valid));
+    assert_eq!(
+        (remote(&node, epoch(10)), remote(&node, Epoch { line: 8, at: 2 })),
+        (Verdict::Dead, Verdict::Dead)
+    );
+    assert_eq!(remote(&node, head), Verdict::Valid, "though the old line's positions were higher");
+}
+
+/// Split brain: this node applied an invalidation at 20 on the old line, whose tail from 15 on was lost. Y has loaded on
+/// the new line, at 16. Moved to the barrier, the row kills what is older than the barrier and nothing newer.
+#[test]
+fn rows_from_a_lost_tail_count_against_everything_older_than_the_barrier() {
+    let node = node_at(10);
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    let loaded = node.n();
+    let barrier = Epoch { line: 8, at: 18 };
+    synchronise(&node, &opened(barrier, &[epoch(15)], 0), &[]);
+    assert_eq!(since(&node, loaded), Verdict::Valid, "memory is kept: this node knew more, not less");
+    assert_eq!(
+        remote(&node, Epoch { line: 8, at: 17 }),
+        Verdict::Dead,
+        "a load by a node that had not heard"
+    );
+    assert_eq!(remote(&node, barrier), Verdict::Valid, "and not until the positions have passed 20");
+}
+
+#[test]
+fn a_snapshot_kills_in_memory_what_it_names_beyond_the_common_history_and_nothing_else() {
+    let node = node_at(10);
+    let before = node.n();
+    synchronise(&node, &opened(epoch(30), &[], 5), &[stamp("a:1", 20), stamp("a:2", 8)]);
+    assert_eq!(since(&node, before), Verdict::Dead);
+    assert_eq!(node.check_since(b"a:2", &[], before), Verdict::Valid, "heard of before the position");
+    assert_eq!(node.check_since(b"a:3", &[], before), Verdict::Valid);
+    assert_eq!(node.check_remote(b"a:2", &[], epoch(7)).0, Verdict::Dead);
+}
+
+/// The stamps have rotated: between the position and where they begin, anything may have been invalidated. "No stamp" must
+/// not be taken for "never".
+#[test]
+fn a_position_too_old_for_the_stamps_is_a_miss() {
+    let node = node_at(10);
+    let before = node.n();
+    synchronise(&node, &opened(epoch(30), &[], 12), &[]);
+    assert_eq!(since(&node, before), Verdict::Dead);
+    assert_eq!((remote(&node, epoch(11)), remote(&node, epoch(12))), (Verdict::Dead, Verdict::Valid));
+}
+
+/// Rows are forgotten, so `covered` has risen; a later snapshot reaches further back than this table. It never had what
+/// came only over the feed and was lost, so `covered` stays.
+#[test]
+fn what_the_table_has_forgotten_stays_forgotten() {
+    let node = Node::new(16);
+    synchronise(&node, &opened(epoch(10), &[], 0), &[]);
+    let before = node.n();
+    for at in 11..400 {
+        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
+    }
+    assert_eq!((since(&node, before), remote(&node, epoch(10))), (Verdict::Dead, Verdict::Dead));
+    assert_eq!(remote(&node, epoch(399)), Verdict::Valid);
+    synchronise(&node, &opened(epoch(400), &[], 0), &[]);
+    assert_eq!(remote(&node, epoch(10)), Verdict::Dead);
+}
+
+/// A row from a lost tail lies in the older generation of its part of the table and is moved to the barrier; then that
+/// generation is forgotten. The table must not claim to reach further back than the row did.
+#[test]
+fn a_row_that_was_moved_to_the_barrier_is_not_forgotten_silently() {
+    // One row in each generation of each part, and names that all fall into one part.
+    let node = Node::new(16);
+    let part = |text: &str| select(text).hash() >> 60;
+    let mut near = (0..).map(|i| format!("b:{i}")).filter(|text| part(text) == part("a:1"));
+    synchronise(&node, &opened(epoch(10), &[], 0), &[]);
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    node.apply(&record(epoch(20), epoch(21), Mode::Hard, &near.next().unwrap(), 2));
+    // Nobody on the new line has heard of "a:1"; a value from before the barrier lies in Redis.
+    let mut last = Epoch { line: 8, at: 1000 };
+    synchronise(&node, &opened(last, &[epoch(15)], 0), &[]);
+    for _ in 0..3 {
+        assert_eq!(remote(&node, Epoch { line: 8, at: 900 }), Verdict::Dead, "at {}", last.at);
+        let next = Epoch { line: 8, at: last.at + 1 };
+        assert_eq!(
+            node.apply(&record(last, next, Mode::Hard, &near.next().unwrap(), next.at)),
+            Applied::Next
+        );
+        last = next;
+    }
+}
+
+#[test]
+fn an_expired_entry_knows_when_by_whatever_way_it_heard() {
+    let node = Node::new(LIMIT);
+    // The server's clock shows 5 s when this process's shows 1000 s.
+    let now = Moment::from_nanos(1_000_000_000_000);
+    let head = Opened { server_ms: 5000, ..opened(epoch(5_000_000), &[], 0) };
+    let soft = Stamp { mode: Mode::Soft, ..stamp("a:1", 3_000_000) };
+    node.synchronise(&head, &[soft], now);
+    assert_eq!(node.expired_at(b"a:1", &[]), Moment::from_nanos(998_000_000_000), "from the snapshot");
+    node.apply(&record(epoch(5_000_000), epoch(6_000_000), Mode::Soft, "a:2", 1));
+    assert_eq!(node.expired_at(b"a:2", &[]), Moment::from_nanos(1_001_000_000_000), "from the feed");
+    node.invalidate(&batch(Mode::Soft, "a:3", 9), true, now);
+    node.apply(&record(epoch(6_000_000), epoch(9_000_000), Mode::Soft, "a:3", 9));
+    assert_eq!(node.expired_at(b"a:3", &[]), now, "from a call here, however late its record comes");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Local(Mode, usize),
+    Foreign(Mode, usize),
+    Synchronise,
+}
+
+/// Selectors over a small world: keys `a:0` to `a:3`, tags, subtrees, everything.
+const NAMES: [&str; 8] = ["a:0", "a:1", "a:2", "a:1:*", "a:*", "#t", "*", "b:1"];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let mode = || prop_oneof![Just(Mode::Soft), Just(Mode::Hard)];
+    let step = prop_oneof![
+        4 => (mode(), 0..40_usize).prop_map(|(m, s)| Step::Local(m, s)),
+        8 => (mode(), 0..200_usize).prop_map(|(m, s)| Step::Foreign(m, s)),
+        1 => Just(Step::Synchronise),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn named(index: usize) -> String {
+    NAMES.get(index).map_or_else(|| format!("noise:{index}"), |name| (*name).to_owned())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is applied in whatever order, with a table so small that it forgets all the time: an entry that is called
+    /// valid was not invalidated since its load, by either clock, and one that is called stale not hard.
+    #[test]
+    fn no_verdict_is_better_than_what_a_perfect_memory_would_give(steps in steps()) {
+        let node = Node::new(16);
+        synchronise(&node, &opened(epoch(10), &[], 0), &[]);
+        let tags: [Box<[u8]>; 1] = [b"t".as_slice().into()];
+        let keys: Vec<Key> = (0..4_u64).map(|i| Key::of(("a", i))).collect();
+        let mut marks = vec![(node.mark(), 0)];
+        let mut applied: Vec<(Mode, Selector, u64)> = Vec::new();
+        let mut at = 10;
+        for (i, step) in steps.iter().enumerate() {
+            let op = 1000 + i as u64;
+            let mut append = |mode: Mode, text: &str| {
+                let next = record(epoch(at), epoch(at + 1), mode, text, op);
+                at += 1;
+                applied.push((mode, select(text), at));
+                next
+            };
+            match step {
+                Step::Local(mode, s) => {
+                    node.invalidate(&batch(*mode, &named(*s), op), true, Moment::ORIGIN);
+                    node.apply(&append(*mode, &named(*s)));
+                }
+                Step::Foreign(mode, s) => {
+                    node.apply(&append(*mode, &named(*s)));
+                }
+                Step::Synchronise => {
+                    let stamps: Vec<_> = applied
+                        .iter()
+                        .map(|(mode, name, at)| Stamp { mode: *mode, selector: name.to_string(), at: *at })
+                        .collect();
+                    synchronise(&node, &opened(epoch(at), &[], 0), &stamps);
+                }
+            }
+            marks.push((node.mark(), applied.len()));
+            // Some of them each time.
+            for (mark, heard) in marks.iter().skip(i % 8).step_by(8) {
+                for key in &keys {
+                    let worst = applied[*heard..]
+                        .iter()
+                        .filter(|(_, name, _)| name.matches(key, &["t"]))
+                        .map(|(mode, ..)| if *mode == Mode::Hard { Verdict::Dead } else { Verdict::Stale })
+                        .max()
+                        .unwrap_or(Verdict::Valid);
+                    prop_assert!(node.check_since(key.as_bytes(), &tags, mark.n) >= worst);
+                    let (verdict, _) = node.check_remote(key.as_bytes(), &tags, mark.epoch.unwrap());
+                    prop_assert!(verdict >= worst);
+                }
+            }
+        }
+        let (now, _) = marks.last().unwrap();
+        for key in &keys {
+            prop_assert_eq!(node.check_since(key.as_bytes(), &tags, now.n), Verdict::Valid, "what is loaded now is good");
+        }
+    }
+}
