@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::{self, AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 
 type Check = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
@@ -14,7 +14,8 @@ type Check = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 pub enum AdminAuth {
     /// Clients on this machine, by the address of their connection, that name this machine as the host: a page in a
     /// browser that lets its own name point here is refused. The default. Needs the server to pass the address on
-    /// (`into_make_service_with_connect_info::<SocketAddr>()`); without it nobody is let in.
+    /// (`into_make_service_with_connect_info::<SocketAddr>()`); without it nobody is let in. A reverse proxy on this
+    /// machine that says nothing of its clients cannot be told from them: behind one, set a token.
     #[default]
     Loopback,
     /// Whoever sends `Authorization: Bearer` with this token.
@@ -76,12 +77,25 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     std::hint::black_box(difference) == 0 && a.len() == b.len()
 }
 
+/// By these a proxy gives itself away.
+const FORWARDED: [HeaderName; 5] = [
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-real-ip"),
+];
+
 fn from_here(parts: &Parts) -> Result<(), &'static str> {
     let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
         return Err("the server does not say where connections come from: set a token");
     };
     if !peer.ip().to_canonical().is_loopback() {
         return Err("without a token only clients on this machine are let in");
+    }
+    // A proxy on this machine speaks for the whole world.
+    if FORWARDED.iter().any(|name| parts.headers.contains_key(name)) {
+        return Err("without a token nobody is let in through a proxy");
     }
     let header = |name| parts.headers.get(name).map(|v: &http::HeaderValue| v.to_str().unwrap_or("?"));
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(|| header(HOST));
@@ -101,7 +115,8 @@ fn names_this_machine(host: &str) -> bool {
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -130,6 +145,9 @@ mod tests {
         assert!(!let_in("127.0.0.1:5", &[("host", "evil.example:9090")]));
         assert!(!let_in("127.0.0.1:5", &[("host", "127.0.0.1.evil.example")]));
         assert!(!let_in("127.0.0.1:5", &[]));
+        assert!(let_in("[::ffff:127.0.0.1]:5", &[("host", "localhost")]));
+        assert!(!let_in("[::ffff:10.0.0.7]:5", &[("host", "localhost")]));
+        assert!(!let_in("127.0.0.1:5", &[("host", "localhost:9090"), ("x-forwarded-for", "10.0.0.7")]));
         assert!(!let_in("127.0.0.1:5", &[("host", "localhost:9090"), ("origin", "http://evil.example")]));
     }
 

@@ -10,7 +10,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode, Uri};
-use larder_core::{Cache, Delivery, Invalidated, Selector};
+use larder_core::{Cache, Delivery, Invalidated, MAX_TAG_BYTES, Selector};
 use percent_encoding::percent_decode_str;
 
 use super::auth::{AdminAuth, Refusal};
@@ -200,7 +200,10 @@ fn selector(name: &str, value: &str) -> Result<Selector, String> {
     };
     match name {
         "pattern" => parse(value),
-        "tag" => plain("a tag").and_then(|()| parse(&format!("#{value}"))),
+        // Literal: no white space is trimmed, no `*` means anything.
+        "tag" if value.len() > MAX_TAG_BYTES => Err(format!("tag is longer than {MAX_TAG_BYTES} bytes.")),
+        "tag" => plain("a tag").map(|()| Selector::tag(value)),
+        "key" if value.starts_with('#') => Err(format!("key={value}: use tag= for a tag.")),
         "key" => plain("a key").and_then(|()| parse(value)),
         "namespace" => {
             plain("a namespace")?;
@@ -230,14 +233,24 @@ mod tests {
         assert_eq!(read("namespace=trig").unwrap(), ["trig:*"]);
         assert_eq!(read("key=trig:123").unwrap(), ["trig:123"]);
         assert_eq!(read("tag=*").unwrap(), ["#*"]);
+        assert_eq!(selectors("tag=a%20", false).unwrap(), [Selector::tag("a ")]);
         assert_eq!(read("all=true").unwrap(), ["*"]);
     }
 
     #[test]
     fn what_is_not_understood_is_never_everything() {
-        for query in
-            ["", "patern=trig:*", "all", "all=1", "tag=", "key=trig:*", "namespace=a:b", "pattern=", "&"]
-        {
+        for query in [
+            "",
+            "patern=trig:*",
+            "all",
+            "all=1",
+            "tag=",
+            "key=trig:*",
+            "key=%23a",
+            "namespace=a:b",
+            "pattern=",
+            "&",
+        ] {
             assert!(read(query).is_err(), "{query:?}");
         }
         assert_eq!(selectors("", true).unwrap(), [Selector::all()]);

@@ -17,6 +17,7 @@ use crate::rules::response::{Keep, Storable};
 
 pub(super) type Handle = Namespace<AnyKey, StoredResponse, NoLoader>;
 type OfRequest<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
+type WriteKey = Arc<dyn Fn(&Parts, &mut KeyWriter<'_>) + Send + Sync>;
 type TagsOfResponse = Arc<dyn Fn(&http::response::Parts, &Bytes) -> Vec<String> + Send + Sync>;
 
 /// Where the second segment of keys comes from.
@@ -25,7 +26,7 @@ pub(super) enum Id {
     None,
     Fixed(String),
     Parameter(String),
-    Custom(Arc<dyn Fn(&Parts, &mut KeyWriter<'_>) + Send + Sync>),
+    Custom(WriteKey),
 }
 
 /// Who may go past the cache with `Cache-Control: no-cache` or `max-age=0`.

@@ -35,23 +35,31 @@ pub(super) enum Keeper {
 struct Kept {
     value: Arc<StoredResponse>,
     outcome: Outcome,
-    ttl: Duration,
+    /// How long it stays fresh, jitter included; a slot does not say.
+    ttl: Option<Duration>,
     stored: bool,
 }
 
 impl Keeper {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Keeper::Lead(_) => Outcome::Miss,
+            Keeper::Slot(_, outcome) => *outcome,
+        }
+    }
+
     fn keep(self, config: &Config, value: StoredResponse, fill: &Fill) -> Kept {
         let value = Arc::new(value);
         match self {
             Keeper::Lead(lead) => {
                 let found = lead.fill(value, fill);
-                Kept { value: found.value, outcome: Outcome::Miss, ttl: found.ttl, stored: found.stored }
+                let (outcome, ttl) = (Outcome::Miss, Some(found.ttl));
+                Kept { value: found.value, outcome, ttl, stored: found.stored }
             }
             Keeper::Slot(slot, outcome) => {
                 config.handle.count_read(outcome);
-                let ttl = fill.ttl.unwrap_or(config.handle.policy().time_to_live());
                 let stored = slot.put_shared(value.clone(), fill);
-                Kept { value, outcome, ttl, stored }
+                Kept { value, outcome, ttl: None, stored }
             }
         }
     }
@@ -165,8 +173,9 @@ async fn settle(
         let (config, asked) = (config.clone(), asked.clone());
         move |keeper: Keeper, parts: &http::response::Parts, body: Bytes| {
             let mut fill = asked.fill.clone();
-            config.complete(&mut fill, keep, parts, &body);
-            if fill.tags_fit() {
+            // What cannot be tagged could not be invalidated: with tags that panic it is not stored.
+            let complete = AssertUnwindSafe(|| config.complete(&mut fill, keep, parts, &body));
+            if catch_unwind(complete).is_ok() && fill.tags_fit() {
                 let stored = StoredResponse::new(parts.status, parts.headers.clone(), body);
                 Ok(keeper.keep(&config, stored, &fill))
             } else {
@@ -187,27 +196,37 @@ async fn settle(
             refuse(config, keeper, asked, response, SkipReason::Truncated)
         }
         Gathered::Waiting(gathering) => {
-            let (body, work) = gathering.tee();
-            let (head, of_work) = (parts.clone(), config.clone());
-            let path = asked.path.clone();
-            config.cache.runtime().spawn(Box::pin(async move {
+            let (body, mut pump) = gathering.tee();
+            let (head, of_work, path) = (parts.clone(), config.clone(), asked.path.clone());
+            let outcome = keeper.outcome();
+            config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
                 let limit = of_work.handle.policy().load_deadline();
-                let whole = within(&of_work, limit, work).await.flatten();
-                let refused = match whole {
+                let (keeper, reason) = match within(&of_work, limit, pump.fill()).await.flatten() {
                     Some(body) => match finish(keeper, &head, body) {
                         Ok(_) => return,
                         Err((keeper, _)) => (keeper, SkipReason::Tags),
                     },
                     None => (keeper, SkipReason::Truncated),
                 };
-                of_work.cache.skipped(&path, refused.1);
-                refused.0.refuse(&of_work);
-            }));
+                of_work.cache.skipped(&path, reason);
+                keeper.refuse(&of_work);
+                pump.rest().await;
+            })));
             let mut response = Response::from_parts(parts, body);
-            asked.tell(config, Outcome::Miss, None, response.headers_mut());
-            asked.without_body_for_head(response)
+            asked.tell(config, outcome, None, response.headers_mut());
+            asked.hand_over(response)
         }
     }
+}
+
+/// A panic outside of the handler itself (its body, say) is an answer too.
+pub(super) async fn contained(work: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(failed(&Failure::Panicked)))
+    })
+    .await
 }
 
 async fn within<T>(config: &Config, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
@@ -227,10 +246,14 @@ fn refuse(
     mut response: Response<Body>,
     reason: SkipReason,
 ) -> Response<Body> {
+    let outcome = match keeper.outcome() {
+        Outcome::Bypass => Outcome::Bypass,
+        _ => Outcome::Skip,
+    };
     config.cache.skipped(&asked.path, reason);
     keeper.refuse(config);
-    asked.tell(config, Outcome::Skip, Some(reason), response.headers_mut());
-    asked.without_body_for_head(response)
+    asked.tell(config, outcome, Some(reason), response.headers_mut());
+    asked.hand_over(response)
 }
 
 fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {

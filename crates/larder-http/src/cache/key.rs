@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, MatchedPath, OriginalUri, RawPathParams};
 use http::header::HOST;
 use http::request::Parts;
@@ -20,6 +21,9 @@ pub(super) fn write<'c>(
     parts: &mut Parts,
     user: Option<&str>,
 ) -> Result<KeyWriter<'c>, SkipReason> {
+    if parts.extensions.get::<MatchedPath>().is_none() && parts.extensions.get::<OriginalUri>().is_none() {
+        return Err(SkipReason::NoRoute);
+    }
     let mut key = config.handle.key_writer();
     let mut query = Vec::new();
     let has_query = parts
@@ -45,18 +49,11 @@ pub(super) fn write<'c>(
     }
     key.begin_variant();
     key.push_variant(b"GET ");
-    key.push_variant(parts.uri.scheme_str().unwrap_or("http").as_bytes());
-    let host = parts.uri.host().map_or_else(
-        || parts.headers.get(HOST).map(http::HeaderValue::as_bytes).unwrap_or_default(),
-        |_| parts.uri.authority().map(|a| a.as_str().as_bytes()).unwrap_or_default(),
-    );
-    push_host(&mut key, host);
+    write_host(&mut key, parts);
     if let Some(route) = parts.extensions.get::<MatchedPath>() {
         part(&mut key, b'r', route.as_str().as_bytes());
     }
-    // A nested router sees the rest of the path; the original tells /v1 from /v2.
-    let path = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
-    part(&mut key, b'p', path.as_bytes());
+    write_path(&mut key, parts);
     if has_query {
         part(&mut key, b'q', &query);
     }
@@ -75,38 +72,69 @@ pub(super) fn write<'c>(
     Ok(key)
 }
 
-/// ` p12:/api/v1/logs`: the length tells where a part ends, whatever it holds.
-fn part(key: &mut KeyWriter<'_>, kind: u8, bytes: &[u8]) {
-    let mut head = [b' ', kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let mut digits = 2;
-    let mut buffer = [0_u8; 8];
-    let mut rest = bytes.len().min(99_999_999);
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            break;
+/// Scheme and host, the latter as the request line has it. A `Host` header that says something else is a part of its own:
+/// the handler may believe it.
+fn write_host(key: &mut KeyWriter<'_>, parts: &Parts) {
+    let scheme = parts.uri.scheme_str().unwrap_or("http");
+    key.push_variant(scheme.as_bytes());
+    let port: &[u8] = if scheme == "https" { b":443" } else { b":80" };
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if let Some(host) = authority {
+        push_host(key, host, port);
+    }
+    for host in parts.headers.get_all(HOST) {
+        if !authority.is_some_and(|authority| host.as_bytes().eq_ignore_ascii_case(authority)) {
+            push_host(key, host.as_bytes(), port);
         }
     }
-    for &digit in &buffer[at..] {
-        head[digits] = digit;
-        digits += 1;
-    }
-    head[digits] = b':';
-    key.push_variant(&head[..=digits]);
-    key.push_variant(bytes);
 }
 
 /// Hosts are compared without case, and without the scheme's own port.
-fn push_host(key: &mut KeyWriter<'_>, host: &[u8]) {
-    let host = host.strip_suffix(b":80").unwrap_or(host);
+fn push_host(key: &mut KeyWriter<'_>, host: &[u8], port: &[u8]) {
+    let host = host.strip_suffix(port).unwrap_or(host);
     if host.iter().any(u8::is_ascii_uppercase) {
         part(key, b'H', &host.to_ascii_lowercase());
     } else {
         part(key, b'H', host);
     }
+}
+
+/// The path that the client sent, and the one that the handler sees: a nested router leaves it the end, and other layers
+/// may have put another in its place.
+fn write_path(key: &mut KeyWriter<'_>, parts: &Parts) {
+    let seen = parts.uri.path();
+    let sent = parts.extensions.get::<OriginalUri>().map_or(seen, |uri| uri.0.path());
+    part(key, b'p', sent.as_bytes());
+    if sent.len() > seen.len() && sent.ends_with(seen) {
+        number(key, b's', seen.len());
+    } else if sent != seen {
+        part(key, b'i', seen.as_bytes());
+    }
+}
+
+/// ` p12:/api/v1/logs`: the length tells where a part ends, whatever it holds.
+fn part(key: &mut KeyWriter<'_>, kind: u8, bytes: &[u8]) {
+    number(key, kind, bytes.len());
+    key.push_variant(bytes);
+}
+
+/// ` s12:`
+fn number(key: &mut KeyWriter<'_>, kind: u8, number: usize) {
+    let mut text = [0; 12];
+    let mut at = text.len() - 1;
+    text[at] = b':';
+    // No head of a request has a hundred million bytes.
+    let mut rest = number.min(99_999_999);
+    loop {
+        at -= 1;
+        text[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    key.push_variant(&[b' ', kind]);
+    key.push_variant(&text[at..]);
 }
 
 fn label(label: &str, query: &[u8]) -> String {
@@ -115,20 +143,25 @@ fn label(label: &str, query: &[u8]) -> String {
 
 fn write_parameter(key: &mut KeyWriter<'_>, parts: &mut Parts, name: &str) -> Result<(), SkipReason> {
     if parts.extensions.get::<MatchedPath>().is_none() {
-        return Err(SkipReason::NoRoute);
+        // The router's fallback: no route, and nobody's mistake but the client's.
+        return Err(SkipReason::Route);
     }
-    let params = extract(parts).ok_or(SkipReason::MissingId)?;
+    let params = extract(parts)?;
     let (_, value) = params.iter().find(|(n, _)| *n == name).ok_or(SkipReason::MissingId)?;
     key.segment(value);
     Ok(())
 }
 
 /// The path's parameters. The extractor is async by its trait alone: it never waits.
-fn extract(parts: &mut Parts) -> Option<RawPathParams> {
+fn extract(parts: &mut Parts) -> Result<RawPathParams, SkipReason> {
     let mut extract = std::pin::pin!(RawPathParams::from_request_parts(parts, &()));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match extract.as_mut().poll(&mut context) {
-        std::task::Poll::Ready(params) => params.ok(),
-        std::task::Poll::Pending => None,
+        std::task::Poll::Ready(Ok(params)) => Ok(params),
+        // What the client sent is no UTF-8: the handler has an answer to that.
+        std::task::Poll::Ready(Err(RawPathParamsRejection::InvalidUtf8InPathParam(_))) => {
+            Err(SkipReason::Route)
+        }
+        std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => Err(SkipReason::MissingId),
     }
 }

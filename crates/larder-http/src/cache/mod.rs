@@ -49,6 +49,11 @@ use crate::rules::request::Credentials;
 /// [`ignore_cookies`](Self::ignore_cookies). A hit does not run the handler, so it does not run the handler's extractors:
 /// what they would refuse, `per_user` and `require` refuse on hits too.
 ///
+/// # What tells answers apart
+/// Scheme, host, route, path and query, the headers of [`vary_headers`](Self::vary_headers), and the user with
+/// [`per_user`](Self::per_user). Nothing else: where a handler's answer depends on `Accept-Language`, `X-Forwarded-Host`
+/// or the like, name the header, or whoever comes first decides what everybody gets.
+///
 /// # HEAD
 /// Is answered from the entry of GET. On a miss the handler runs as GET, and the client gets the headers.
 #[derive(Clone)]
@@ -80,6 +85,10 @@ impl ResponseCache {
     }
 
     /// Adds a segment behind the id: `logs` in `trig:123:logs`. Default: none.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a sub-resource, as in typed handles; nothing is subtracted"
+    )]
     pub fn sub(mut self, sub: &str) -> Self {
         self.config.sub = Some(sub.to_owned());
         self
@@ -144,8 +153,8 @@ impl ResponseCache {
         self
     }
 
-    /// Runs the extractor `A` on every request, hits too; its rejection is the answer. What `key` makes of it is part of
-    /// the key: every user has entries of their own.
+    /// Runs the extractor `A` on every request (hits too, those that go past the cache too, and with the cache switched
+    /// off); its rejection is the answer. What `key` makes of it is part of the key: every user has entries of their own.
     pub fn per_user<A, S>(mut self, state: S, key: impl Fn(&A) -> String + Send + Sync + 'static) -> Self
     where
         A: FromRequestParts<S> + Send + 'static,
@@ -156,8 +165,8 @@ impl ResponseCache {
         self
     }
 
-    /// Runs the extractor `A` on every request, hits too; its rejection is the answer. Whoever it lets through shares the
-    /// answers.
+    /// Runs the extractor `A` on every request (hits too, those that go past the cache too, and with the cache switched
+    /// off); its rejection is the answer. Whoever it lets through shares the answers.
     pub fn require<A, S>(mut self, state: S) -> Self
     where
         A: FromRequestParts<S> + Send + 'static,
@@ -174,9 +183,12 @@ impl ResponseCache {
         self
     }
 
-    /// Says that these cookies do not matter to the answers. Other cookies still keep a request out.
+    /// Says that these cookies do not matter to the answers. Other cookies still keep a request out, unless the route says
+    /// more ([`public`](Self::public), [`require`](Self::require), [`per_user`](Self::per_user)).
     pub fn ignore_cookies<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.config.credentials = Credentials::IgnoreCookies(names.into_iter().map(Into::into).collect());
+        if !matches!(self.config.credentials, Credentials::Ignore) {
+            self.config.credentials = Credentials::IgnoreCookies(names.into_iter().map(Into::into).collect());
+        }
         self
     }
 

@@ -9,15 +9,17 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderName, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, VARY,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE,
+    DATE, ETAG, EXPIRES, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, TRANSFER_ENCODING,
+    VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use larder_core::{BoxFuture, Claim, Fill, Flown, Found, Key, Lead, LookedUp, Outcome, SkipReason};
 use tower_service::Service;
 
-use super::body::at_once;
+use super::body::{at_once, nothing};
 use super::config::Config;
 use super::fetch::{self, Keeper};
 use super::key;
@@ -84,26 +86,22 @@ where
         let inner = std::mem::replace(&mut self.inner, clone);
         let config = self.config.clone();
         let (mut parts, body) = request.into_parts();
-        if !config.cache.is_enabled() {
-            return Answer::Waiting(Box::pin(fetch::call(inner, Request::from_parts(parts, body))));
-        }
-        let verdict = config.judge(&parts);
-        if let Verdict::Pass(reason) = verdict {
-            return Answer::Waiting(Box::pin(pass(config, inner, Request::from_parts(parts, body), reason)));
-        }
+        let verdict = judge(&config, &parts, &body);
         if config.identify.is_some() {
             return Answer::Waiting(Box::pin(identified(config, inner, verdict, parts, body)));
+        }
+        if let Verdict::Pass(reason) = verdict {
+            return Answer::Waiting(Box::pin(pass(config, inner, Request::from_parts(parts, body), reason)));
         }
         let key = match key::write(&config, &mut parts, None) {
             Ok(key) => key,
             Err(reason) => {
-                drop(body);
-                let request = Request::from_parts(parts, Body::empty());
-                return Answer::Waiting(Box::pin(pass(config, inner, request, reason)));
+                let request = Request::from_parts(parts, body);
+                return Answer::Waiting(Box::pin(pass(config.clone(), inner, request, reason)));
             }
         };
         let mut claimed = None;
-        if verdict == Verdict::Cache {
+        if verdict == Verdict::Cache && !Running::is(&parts, key.as_bytes()) {
             match config.handle.claim(key.as_bytes()) {
                 Claim::Found(found) => {
                     return Answer::Ready(Some(hit(&config, &parts, key.as_bytes(), &found)));
@@ -116,7 +114,25 @@ where
     }
 }
 
-/// Runs the route's extractor first.
+fn judge(config: &Config, parts: &Parts, body: &Body) -> Verdict {
+    if !config.cache.is_enabled() {
+        return Verdict::Pass(SkipReason::Off);
+    }
+    match config.judge(parts) {
+        // HTTP/2 needs no header to announce a body; no key covers one.
+        Verdict::Cache | Verdict::Bypass | Verdict::OnlyIfCached if !is_empty(body) => {
+            Verdict::Pass(SkipReason::Route)
+        }
+        verdict => verdict,
+    }
+}
+
+fn is_empty(body: &Body) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0)
+}
+
+/// Runs the route's extractor first, whatever becomes of the request then: who is refused on a hit is refused on a Range
+/// request too, and with the cache switched off.
 async fn identified<S>(
     config: Arc<Config>,
     inner: S,
@@ -136,6 +152,9 @@ where
             Err(rejection) => return *rejection,
         },
     };
+    if let Verdict::Pass(reason) = verdict {
+        return pass(config, inner, Request::from_parts(parts, body), reason).await;
+    }
     let key = match key::write(&config, &mut parts, user.as_deref()) {
         Ok(key) => key.to_key(),
         Err(reason) => return pass(config.clone(), inner, Request::from_parts(parts, body), reason).await,
@@ -149,7 +168,7 @@ where
     S: Service<Request<Body>, Error = Infallible>,
     S::Response: IntoResponse,
 {
-    if reason == SkipReason::Method {
+    if matches!(reason, SkipReason::Method | SkipReason::Off) {
         return fetch::call(inner, request).await;
     }
     let (parts, body) = request.into_parts();
@@ -203,9 +222,46 @@ impl Asked {
         config.style.tell(&told, headers);
     }
 
-    /// HEAD has no body, whatever the handler, which ran as GET, gave.
-    pub(super) fn without_body_for_head(&self, response: Response<Body>) -> Response<Body> {
-        if self.head { response.map(|_| Body::empty()) } else { response }
+    /// What a client gets of an answer that is not stored, or not yet. The handler ran as a plain GET, so what the client
+    /// made of it is seen to here: HEAD, and the answer it has already.
+    pub(super) fn hand_over(&self, response: Response<Body>) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status.is_success() && client_has_it(&self.conditions, &parts.headers) {
+            parts.status = StatusCode::NOT_MODIFIED;
+            for name in OF_CONTENT {
+                parts.headers.remove(name);
+            }
+            return Response::from_parts(parts, nothing());
+        }
+        if !self.head {
+            return Response::from_parts(parts, body);
+        }
+        let length = body.size_hint().exact().filter(|_| parts.status != StatusCode::NO_CONTENT);
+        if let (Some(length), false) = (length, parts.headers.contains_key(CONTENT_LENGTH)) {
+            parts.headers.insert(CONTENT_LENGTH, length.into());
+        }
+        Response::from_parts(parts, nothing())
+    }
+}
+
+/// What a 304 does not say of the content it does not have.
+const OF_CONTENT: [HeaderName; 5] =
+    [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, TRANSFER_ENCODING];
+
+/// The keys whose handlers a request is on its way to. A route that lies in two layers of one key would wait for itself.
+#[derive(Clone, Default)]
+struct Running(Vec<Key>);
+
+impl Running {
+    fn is(parts: &Parts, key: &[u8]) -> bool {
+        let running = parts.extensions.get::<Running>();
+        running.is_some_and(|running| running.0.iter().any(|k| k.as_bytes() == key))
+    }
+
+    fn note(parts: &mut Parts, key: &Key) {
+        let mut running = parts.extensions.remove::<Running>().unwrap_or_default();
+        running.0.push(key.clone());
+        parts.extensions.insert(running);
     }
 }
 
@@ -223,6 +279,10 @@ where
     S::Response: IntoResponse,
     S::Future: Send,
 {
+    if Running::is(&parts, key.as_bytes()) {
+        return fetch::call(inner, Request::from_parts(parts, Body::empty())).await;
+    }
+    Running::note(&mut parts, &key);
     let asked = Arc::new(Asked::take(&config, key, &mut parts));
     let request = || Request::from_parts(parts, Body::empty());
     if verdict == Verdict::Bypass {
@@ -260,7 +320,7 @@ where
             return only_if_cached();
         }
         let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request());
-        return detached(&config, Box::pin(work)).await;
+        return detached(&config, work).await;
     }
     if verdict == Verdict::OnlyIfCached {
         return only_if_cached();
@@ -283,11 +343,15 @@ where
 {
     let keeper = Keeper::Slot(config.handle.begin_at(&asked.key), outcome);
     let work = fetch::run(config.clone(), keeper, inner, asked, request);
-    detached(&config, Box::pin(work)).await
+    detached(&config, work).await
 }
 
 /// Runs to its end whatever becomes of the client. What is done at once needs no task for that.
-async fn detached(config: &Config, mut work: BoxFuture<'static, Response<Body>>) -> Response<Body> {
+async fn detached(
+    config: &Config,
+    work: impl Future<Output = Response<Body>> + Send + 'static,
+) -> Response<Body> {
+    let mut work: BoxFuture<'static, _> = Box::pin(fetch::contained(work));
     if let Some(response) = at_once(&mut work).await {
         return response;
     }
@@ -345,7 +409,8 @@ fn hit(config: &Config, parts: &Parts, key: &[u8], found: &Found<StoredResponse>
 }
 
 /// What 304 carries of what 200 would have (RFC 9110 section 15.4.5).
-const IN_304: [HeaderName; 7] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY];
+const IN_304: [HeaderName; 8] =
+    [AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY];
 
 fn give(
     config: &Config,
@@ -356,19 +421,19 @@ fn give(
 ) -> Response<Body> {
     let mut headers = stored.fresh_headers();
     let mut status = stored.status;
-    let mut body = Body::empty();
+    let mut body = None;
     let conditional = conditions.contains_key(IF_NONE_MATCH) || conditions.contains_key(IF_MODIFIED_SINCE);
     if conditional && status.is_success() && client_has_it(conditions, &headers) {
         status = StatusCode::NOT_MODIFIED;
         let names: Vec<HeaderName> = headers.keys().filter(|n| !IN_304.contains(n)).cloned().collect();
         names.iter().for_each(|name| drop(headers.remove(name)));
     } else if !head {
-        body = Body::from(stored.body.clone());
+        body = Some(Body::from(stored.body.clone()));
     } else if status != StatusCode::NO_CONTENT {
         headers.insert(CONTENT_LENGTH, stored.body.len().into());
     }
     config.style.tell(told, &mut headers);
-    let mut response = Response::new(body);
+    let mut response = Response::new(body.unwrap_or_else(nothing));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

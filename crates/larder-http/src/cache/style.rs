@@ -60,7 +60,8 @@ impl HeaderStyle {
 pub(super) struct Told<'a> {
     pub(super) outcome: Outcome,
     pub(super) age: Duration,
-    pub(super) ttl: Duration,
+    /// How long it stays fresh, if that is known.
+    pub(super) ttl: Option<Duration>,
     /// Is it in a tier now?
     pub(super) stored: bool,
     /// The key's name, if it has one.
@@ -77,7 +78,7 @@ impl<'a> Told<'a> {
         Told {
             outcome: found.outcome,
             age: found.age,
-            ttl: found.ttl,
+            ttl: Some(found.ttl),
             stored: found.stored,
             key: Some(key),
             reason: None,
@@ -92,7 +93,7 @@ impl<'a> Told<'a> {
         key: Option<&'a [u8]>,
         calendar: &'a dyn Runtime,
     ) -> Self {
-        Told { outcome, age: Duration::ZERO, ttl: Duration::ZERO, stored: false, key, reason, calendar }
+        Told { outcome, age: Duration::ZERO, ttl: None, stored: false, key, reason, calendar }
     }
 }
 
@@ -100,9 +101,12 @@ impl HeaderStyle {
     /// Adds the headers.
     pub(super) fn tell(&self, told: &Told<'_>, headers: &mut HeaderMap) {
         let from_cache = matches!(told.outcome, Outcome::Hit | Outcome::Stale);
-        let (age, ttl) = (told.age.as_secs(), told.ttl.as_secs());
+        let age = told.age.as_secs();
+        let ttl = told.ttl.filter(|_| from_cache || told.stored).map(|ttl| ttl.as_secs());
         if from_cache {
-            headers.insert(AGE, age.into());
+            // Whoever answered the handler may have had it for a while (RFC 9111 section 4.2.3).
+            let before = headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse::<u64>().ok());
+            headers.insert(AGE, age.saturating_add(before.unwrap_or(0)).into());
         }
         if self.cache_status {
             headers.append(CACHE_STATUS, cache_status(told));
@@ -112,15 +116,17 @@ impl HeaderStyle {
             if from_cache {
                 headers.insert(X_CACHE_AGE, age.into());
             }
-            if from_cache || told.stored {
+            if let Some(ttl) = ttl {
                 headers.insert(X_CACHE_TTL, ttl.into());
             }
         }
         if self.x_cache {
             let hit = if from_cache { "HIT" } else { "MISS" };
             headers.insert(X_CACHE, HeaderValue::from_static(hit));
-            if from_cache || told.stored {
+            if let Some(ttl) = ttl {
                 headers.insert(X_CACHE_TTL_REMAINING, ttl.into());
+            }
+            if from_cache || told.stored {
                 let stored_ms = told.calendar.wall_millis().saturating_sub(age * 1000);
                 let stored = std::time::UNIX_EPOCH + Duration::from_millis(stored_ms);
                 if let Ok(date) = httpdate::fmt_http_date(stored).try_into() {
@@ -151,9 +157,10 @@ fn word(outcome: Outcome) -> &'static str {
 /// RFC 9211 section 2: `larder; hit; ttl=30` or `larder; fwd=uri-miss; stored; ttl=60`.
 fn cache_status(told: &Told<'_>) -> HeaderValue {
     let mut text = Text::default();
+    let ttl = told.ttl.map(|ttl| ttl.as_secs());
     // Infallible: what does not fit is cut off, and all of it fits.
     let _ = match told.outcome {
-        Outcome::Hit => write!(text, "larder; hit; ttl={}", told.ttl.as_secs()),
+        Outcome::Hit => write!(text, "larder; hit; ttl={}", ttl.unwrap_or(0)),
         // A stale answer is a hit whose ttl is behind it.
         Outcome::Stale => write!(text, "larder; hit; ttl=-1; detail=stale"),
         Outcome::Miss => write!(text, "larder; fwd=uri-miss"),
@@ -163,7 +170,10 @@ fn cache_status(told: &Told<'_>) -> HeaderValue {
     };
     if !matches!(told.outcome, Outcome::Hit | Outcome::Stale) {
         let _ = match (told.stored, told.reason) {
-            (true, _) => write!(text, "; stored; ttl={}", told.ttl.as_secs()),
+            (true, _) => match ttl {
+                Some(ttl) => write!(text, "; stored; ttl={ttl}"),
+                None => write!(text, "; stored"),
+            },
             (false, Some(reason)) => write!(text, "; detail={}", reason.as_str()),
             (false, None) => Ok(()),
         };

@@ -49,9 +49,11 @@ pub fn canonical(query: &str, vary: &VaryQuery, mut push: impl FnMut(&[u8])) -> 
         len += 1;
     }
     let pairs = if many.is_empty() { &mut few[..len] } else { &mut many[..] };
-    if pairs.len() > 1 {
-        // Stable: the order of the pairs of one name may mean something to the handler.
+    // Stable, and by the name a handler decodes: the order of the pairs of one name may mean something to it.
+    if pairs.iter().all(|pair| is_plain(name(pair))) {
         pairs.sort_by(|a, b| name(a).cmp(name(b)));
+    } else {
+        pairs.sort_by_cached_key(|pair| decoded(name(pair)));
     }
     for (i, pair) in pairs.iter().enumerate() {
         if i > 0 {
@@ -68,11 +70,15 @@ fn name(pair: &str) -> &str {
 
 /// Is this the name `wanted`, as the handler will decode it? `%70age` is `page`.
 fn is_name(encoded: &str, wanted: &str) -> bool {
-    if !encoded.contains(['%', '+']) {
-        return encoded == wanted;
-    }
-    let spaces = encoded.replace('+', " ");
-    percent_decode(spaces.as_bytes()).eq(wanted.bytes())
+    if is_plain(encoded) { encoded == wanted } else { decoded(encoded) == wanted.as_bytes() }
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.contains(['%', '+'])
+}
+
+fn decoded(name: &str) -> Vec<u8> {
+    percent_decode(name.replace('+', " ").as_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -107,6 +113,13 @@ mod tests {
         assert_eq!(of("utm=x&page=2", &page), "page=2");
         assert_eq!(of("%70age=2", &page), "%70age=2");
         assert_eq!(of("utm=x", &page), "");
+    }
+
+    #[test]
+    fn pairs_whose_names_decode_to_one_keep_their_order() {
+        let all = VaryQuery::All;
+        assert_ne!(of("page=1&%70age=2", &all), of("%70age=2&page=1", &all));
+        assert_eq!(of("z=0&page=1&%70age=2", &all), of("page=1&%70age=2&z=0", &all));
     }
 
     #[test]

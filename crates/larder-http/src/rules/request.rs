@@ -94,7 +94,7 @@ fn cookies_do_not_matter(headers: &HeaderMap, credentials: &Credentials) -> bool
     headers.get_all(COOKIE).iter().all(|line| {
         line.as_bytes().split(|&b| b == b';').all(|pair| {
             let name = pair.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
-            name.is_empty() || ignored.iter().any(|ignored| ignored.as_bytes() == name)
+            pair.trim_ascii().is_empty() || ignored.iter().any(|ignored| ignored.as_bytes() == name)
         })
     })
 }

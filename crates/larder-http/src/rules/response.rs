@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, PROXY_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, StatusCode};
@@ -63,7 +63,10 @@ impl Storable<'_> {
         if headers.contains_key(UPGRADE) {
             return Err(SkipReason::Upgrade);
         }
-        let events = |value: &http::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+        let events = |value: &http::HeaderValue| {
+            let kind = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        };
         if headers.get(CONTENT_TYPE).is_some_and(events) {
             return Err(SkipReason::Stream);
         }
@@ -94,7 +97,7 @@ fn says_otherwise(headers: &HeaderMap, length: u64) -> bool {
 }
 
 /// Headers that concern one connection, or that are made anew for each answer (RFC 9111 section 3.1).
-const NOT_STORED: [HeaderName; 11] = [
+const NOT_STORED: [HeaderName; 10] = [
     CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
@@ -103,7 +106,6 @@ const NOT_STORED: [HeaderName; 11] = [
     TRANSFER_ENCODING,
     UPGRADE,
     CONTENT_LENGTH,
-    AGE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];

@@ -1,0 +1,312 @@
+//! The admin API (attacks 36 and 38; rule 58; lesson 24: purges that silently do nothing, or too much).
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the message")]
+
+mod common;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request, StatusCode};
+use axum::routing;
+use common::*;
+use larder_core::{Cache, Selector};
+use larder_http::{AdminAuth, AdminRouter};
+
+/// A site with warm pages `page:1`, `page:2` (tagged `two ~ #x`) and `post:1`, and an admin API beside it.
+struct Site {
+    app: Router,
+    cache: Cache,
+}
+
+impl Site {
+    async fn new(change: impl FnOnce(AdminRouter) -> AdminRouter) -> Self {
+        let (cache, _) = cache().await;
+        let admin = change(AdminRouter::new(&cache).auth(AdminAuth::TrustHost)).build();
+        let posts = larder_http::ResponseCache::new(&cache, "post", policy()).unwrap().id("id");
+        let pages = layer(&cache).id("id").tags(|parts| match parts.uri.path() {
+            "/pages/2" => vec!["two ~ #x".to_owned()],
+            _ => vec![],
+        });
+        let app = Router::new()
+            .route("/pages/{id}", routing::get(|| async { "page" }).layer(pages))
+            .route("/posts/{id}", routing::get(|| async { "post" }).layer(posts))
+            .nest("/admin/cache", admin);
+        let site = Site { app, cache };
+        site.warm().await;
+        site
+    }
+
+    /// Which of the three were there; all are afterwards.
+    async fn warm(&self) -> [bool; 3] {
+        let mut there = [false; 3];
+        for (there, path) in there.iter_mut().zip(["/pages/1", "/pages/2", "/posts/1"]) {
+            *there = ask(&self.app, get(path)).await.word() == "HIT";
+        }
+        there
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Reply {
+        let mut request = get(&format!("/admin/cache{path}"));
+        *request.method_mut() = method;
+        ask(&self.app, request).await
+    }
+
+    async fn delete(&self, query: &str) -> Reply {
+        self.ask(Method::DELETE, &format!("?{query}")).await
+    }
+}
+
+fn json(reply: &Reply) -> serde_json::Value {
+    serde_json::from_slice(&reply.body).unwrap_or_else(|e| panic!("{e}: {reply:?}"))
+}
+
+fn is_problem(reply: &Reply, status: u16) {
+    assert_eq!(reply.status.as_u16(), status, "{reply:?}");
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    assert_eq!(reply.header("cache-control"), "no-store");
+    let document = json(reply);
+    assert_eq!((&document["status"], &document["type"]), (&status.into(), &"about:blank".into()));
+    assert!(document["title"].is_string() && document["detail"].is_string());
+}
+
+#[tokio::test]
+async fn every_form_of_delete_removes_what_it_names_and_nothing_else() {
+    let site = Site::new(|admin| admin).await;
+    let forms: [(&str, &[&str], [bool; 3]); 10] = [
+        ("pattern=page:1:*", &["page:1:*"], [false, true, true]),
+        ("pattern=page%3A%2A", &["page:*"], [false, false, true]),
+        ("pattern=pa*", &["*"], [false, false, false]),
+        ("key=page:2", &["page:2"], [true, false, true]),
+        ("tag=two+%7E%20%23x", &["#two%20~%20#x"], [true, false, true]),
+        ("namespace=post", &["post:*"], [true, true, false]),
+        ("key=page:1&namespace=post", &["page:1", "post:*"], [false, true, false]),
+        ("all=true", &["*"], [false, false, false]),
+        ("tag=*", &["#*"], [true, true, true]),
+        ("key=page:3", &["page:3"], [true, true, true]),
+    ];
+    for (query, patterns, left) in forms {
+        let reply = site.delete(query).await;
+        assert_eq!((reply.status, reply.header("cache-control")), (StatusCode::OK, "no-store"), "{query}");
+        let document = json(&reply);
+        assert_eq!(document["patterns"], serde_json::json!(patterns), "{query}");
+        assert_eq!(document["state"], "delivered");
+        assert_eq!(site.warm().await, left, "{query}");
+    }
+    assert_eq!(json(&site.ask(Method::POST, "/clear").await)["patterns"], serde_json::json!(["*"]));
+    assert_eq!(site.warm().await, [false; 3]);
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_a_400_and_nothing_is_lost() {
+    let site = Site::new(|admin| admin).await;
+    for query in [
+        "patern=x",
+        "patern=page:*",
+        "pattern=",
+        "pattern=page:1&patern=x",
+        "all=true&x=1",
+        "all",
+        "all=1",
+        "all=",
+        "key=",
+        "key=*",
+        "key=page:*",
+        "key=%23two",
+        "tag=",
+        "namespace=",
+        "namespace=page:1",
+        "namespace=pa*",
+        "x",
+        "=",
+        "&",
+        "pattern=page:1&",
+        "%70attern=*",
+        "pattern=%ff",
+        "PATTERN=*",
+        "pattern=%20",
+        "pattern=:*",
+    ] {
+        is_problem(&site.delete(query).await, 400);
+        assert_eq!(site.warm().await, [true; 3], "{query}");
+    }
+    is_problem(&site.delete(&format!("tag={}", "x".repeat(1025))).await, 400);
+    is_problem(&site.ask(Method::POST, "/clear?pattern=page:1").await, 400);
+    is_problem(&site.ask(Method::DELETE, "").await, 400);
+    assert_eq!(site.warm().await, [true; 3]);
+}
+
+#[tokio::test]
+async fn a_bare_delete_clears_only_where_it_was_switched_on() {
+    let site = Site::new(|admin| admin.bare_delete_clears(true)).await;
+    is_problem(&site.delete("patern=x").await, 400);
+    assert_eq!(site.warm().await, [true; 3]);
+    assert_eq!(site.ask(Method::DELETE, "").await.status, StatusCode::OK);
+    assert_eq!(site.warm().await, [false; 3]);
+}
+
+/// A tag is literal: no white space is trimmed from it, so that it is never another's.
+#[tokio::test]
+async fn a_tag_with_a_space_at_its_end_is_not_the_tag_without() {
+    let site = Site::new(|admin| admin).await;
+    let handle = site.cache.namespace::<u32>("typed", policy()).unwrap();
+    for (key, tag) in [("plain", "a"), ("spaced", "a ")] {
+        let fill = larder_core::Fill::new().tags(vec![tag.to_owned()]);
+        assert!(handle.begin(key).put_with(1, &fill));
+    }
+    assert_eq!(site.delete("tag=a%20").await.status, StatusCode::OK);
+    assert_eq!((handle.contains("plain").await, handle.contains("spaced").await), (true, false));
+}
+
+#[tokio::test]
+async fn statistics_and_health_are_documents_that_nobody_stores() {
+    let site = Site::new(|admin| admin).await;
+    site.warm().await;
+    let stats = json(&site.ask(Method::GET, "/stats").await);
+    assert_eq!(stats["namespaces"]["page"]["hits"], 2);
+    assert_eq!(stats["namespaces"]["page"]["misses"], 2);
+    assert_eq!(stats["hit_ratios"]["page"], 0.5);
+    let health = site.ask(Method::GET, "/health").await;
+    assert_eq!((health.header("cache-control"), &json(&health)["status"]), ("no-store", &"ok".into()));
+    assert_eq!(json(&health)["memory_entries"], 3);
+    assert_eq!(site.ask(Method::HEAD, "/health").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn errors_are_problem_documents_on_every_path() {
+    let site = Site::new(|admin| admin).await;
+    is_problem(&site.ask(Method::GET, "/nowhere").await, 404);
+    is_problem(&site.ask(Method::GET, "/clear").await, 405);
+    is_problem(&site.ask(Method::GET, "").await, 405);
+    is_problem(&site.ask(Method::POST, "/stats").await, 405);
+    is_problem(&site.ask(Method::DELETE, "/health").await, 405);
+    assert_eq!(site.warm().await, [true; 3]);
+}
+
+const EVERYTHING: [(Method, &str); 6] = [
+    (Method::GET, "/stats"),
+    (Method::HEAD, "/stats"),
+    (Method::POST, "/clear"),
+    (Method::DELETE, "?all=true"),
+    (Method::DELETE, "?patern=x"),
+    (Method::DELETE, ""),
+];
+
+/// As a client at `peer`, or as one of whom the server does not say where it is.
+fn from(peer: Option<&str>, method: &Method, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = with(&format!("/admin/cache{path}"), headers);
+    *request.method_mut() = method.clone();
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+    }
+    request
+}
+
+#[tokio::test]
+async fn without_the_token_everything_is_401_and_health_says_its_status_alone() {
+    let site = Site::new(|admin| admin.auth(AdminAuth::Bearer("s3cret".into()))).await;
+    let wrong: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("authorization", "Bearer s3cre")],
+        &[("authorization", "Bearer s3cret2")],
+        &[("authorization", "Bearer")],
+        &[("authorization", "Basic s3cret")],
+        &[("authorization", "x"), ("authorization", "Bearer s3cret")],
+    ];
+    for headers in wrong {
+        for (method, path) in &EVERYTHING {
+            let reply = ask(&site.app, from(Some("127.0.0.1:9"), method, path, headers)).await;
+            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+            assert_eq!(reply.header("www-authenticate"), "Bearer");
+            if *method != Method::HEAD {
+                is_problem(&reply, 401);
+            }
+        }
+        let health = ask(&site.app, from(None, &Method::GET, "/health", headers)).await;
+        assert_eq!(json(&health), serde_json::json!({ "status": "ok" }));
+    }
+    assert_eq!(site.warm().await, [true; 3]);
+    let token = [("authorization", "bearer s3cret")];
+    let health = ask(&site.app, from(None, &Method::GET, "/health", &token)).await;
+    assert!(json(&health).get("memory_entries").is_some());
+    let reply = ask(&site.app, from(None, &Method::DELETE, "?all=true", &token)).await;
+    assert_eq!((reply.status, site.warm().await), (StatusCode::OK, [false; 3]));
+}
+
+/// Without a token: clients on this machine, by this machine's name, and no page of another site in their browser.
+#[tokio::test]
+async fn without_a_token_set_only_this_machine_is_let_in() {
+    let site = Site::new(|admin| admin.auth(AdminAuth::Loopback)).await;
+    let here = Some("127.0.0.1:9");
+    type Headers = [(&'static str, &'static str)];
+    let refused: [(Option<&str>, &Headers); 12] = [
+        (None, &[("host", "localhost")]),
+        (Some("10.0.0.7:9"), &[("host", "localhost")]),
+        (Some("[::ffff:10.0.0.7]:9"), &[("host", "localhost")]),
+        (here, &[("host", "a.test")]),
+        (here, &[("host", "localhost.evil.test")]),
+        (here, &[("host", "localhost@evil.test")]),
+        (here, &[("host", "evil.test:127")]),
+        (here, &[("host", "localhost:1"), ("origin", "http://evil.test")]),
+        (here, &[("host", "localhost:1"), ("origin", "null")]),
+        (here, &[("host", "localhost:1"), ("origin", "http://localhost:2")]),
+        (here, &[("host", "localhost"), ("x-forwarded-for", "10.0.0.7")]),
+        (here, &[("host", "localhost"), ("forwarded", "for=10.0.0.7")]),
+    ];
+    for (peer, headers) in refused {
+        for (method, path) in &EVERYTHING {
+            let reply = ask(&site.app, from(peer, method, path, headers)).await;
+            assert_eq!(reply.status, StatusCode::FORBIDDEN, "{peer:?} {headers:?}");
+        }
+        let health = ask(&site.app, from(peer, &Method::GET, "/health", headers)).await;
+        assert_eq!(json(&health), serde_json::json!({ "status": "ok" }));
+    }
+    assert_eq!(site.warm().await, [true; 3]);
+    let allowed: [(&str, &Headers); 6] = [
+        ("127.0.0.1:9", &[("host", "127.0.0.1")]),
+        ("127.0.0.1:9", &[("host", "LOCALHOST:8080"), ("origin", "http://LOCALHOST:8080")]),
+        ("127.8.8.8:9", &[("host", "127.0.0.1:1")]),
+        ("[::1]:9", &[("host", "[::1]")]),
+        ("[::1]:9", &[("host", "[::1]:8080")]),
+        ("[::ffff:127.0.0.1]:9", &[("host", "[::ffff:127.0.0.1]:8080")]),
+    ];
+    for (peer, headers) in allowed {
+        let reply = ask(&site.app, from(Some(peer), &Method::GET, "/stats", headers)).await;
+        assert_eq!(reply.status, StatusCode::OK, "{peer} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_real_connection_from_this_machine_is_let_in_and_a_rebound_name_is_not() {
+    let site = Site::new(|admin| admin.auth(AdminAuth::Loopback)).await;
+    let server = serve(site.app).await;
+    let ask = async |host: &str| {
+        let request = format!("GET /admin/cache/stats HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        server.say(&request).await
+    };
+    assert!(ask(&server.address.to_string()).await.starts_with("HTTP/1.1 200 "));
+    assert!(ask("rebound.evil.test").await.starts_with("HTTP/1.1 403 "));
+}
+
+#[tokio::test]
+async fn a_check_of_the_services_own_decides() {
+    let own = |parts: &http::request::Parts| parts.headers.contains_key("x-operator");
+    let site = Site::new(|admin| admin.auth(AdminAuth::check(own))).await;
+    is_problem(&site.delete("all=true").await, 403);
+    assert_eq!(site.warm().await, [true; 3]);
+    let operator = from(None, &Method::DELETE, "?all=true", &[("x-operator", "1")]);
+    assert_eq!(ask(&site.app, operator).await.status, StatusCode::OK);
+    assert_eq!(site.warm().await, [false; 3]);
+}
+
+/// What the API says it has removed is what the engine calls it.
+#[tokio::test]
+async fn patterns_in_answers_read_back_as_selectors() {
+    let site = Site::new(|admin| admin).await;
+    let document = json(&site.delete("key=page:1&tag=t&namespace=n&pattern=a:b:*").await);
+    for pattern in document["patterns"].as_array().unwrap() {
+        let text = pattern.as_str().unwrap();
+        assert_eq!(Selector::parse(text).unwrap().to_string(), text);
+    }
+}
