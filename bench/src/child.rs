@@ -25,7 +25,8 @@ pub fn run(args: &[String]) -> ExitCode {
 
 /// Runs a child to its end; the figures it said.
 pub fn answer(args: &[&str]) -> Vec<f64> {
-    let output = command(None, args).stderr(Stdio::inherit()).output().expect("this program can be run again");
+    let output =
+        command(None, args).stderr(Stdio::inherit()).output().expect("this program can be run again");
     assert!(output.status.success(), "child {args:?}: {}", output.status);
     let said = String::from_utf8(output.stdout).expect("figures are text");
     said.lines().map(|line| line.parse().expect("a figure")).collect()
@@ -53,7 +54,8 @@ impl Server {
 
     /// Seconds of processor time it has taken so far.
     pub fn processor_time(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it is running");
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it is running");
         // Behind the name in parentheses; user and system time are fields 14 and 15, in hundredths of a second.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0

@@ -21,10 +21,8 @@ const LIMIT_MS: f64 = 30.0;
 pub fn run(effort: Effort) -> Vec<Row> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let rounds = effort.pick(7, 3);
-    let [ours, moka] = alternating(
-        rounds,
-        [&mut || runtime.block_on(larder()), &mut || runtime.block_on(moka())],
-    );
+    let [ours, moka] =
+        alternating(rounds, [&mut || runtime.block_on(larder()), &mut || runtime.block_on(moka())]);
     vec![Row {
         name: "herd",
         what: "1 load of 200 ms for 1,000 readers; last answer after it".to_owned(),

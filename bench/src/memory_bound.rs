@@ -81,13 +81,12 @@ pub fn fill(kind: &str) -> Vec<f64> {
 /// Loads `Vec<String>` values until they have taken the bound three times over. What a value takes: its strings'
 /// bytes, and pointer, length and capacity of each.
 async fn lists(cache: &Cache, strings: usize, length: usize) -> u64 {
-    let typed = cache
-        .namespace::<Vec<String>>("filling", Policy::ttl(HOUR))
-        .unwrap()
-        .loader(move |n: u64| async move {
+    let typed = cache.namespace::<Vec<String>>("filling", Policy::ttl(HOUR)).unwrap().loader(
+        move |n: u64| async move {
             let string = |at: usize| format!("{:0length$}", (n as usize + at) % 100);
             Ok::<_, Infallible>((0..strings).map(string).collect::<Vec<_>>())
-        });
+        },
+    );
     let one = (strings * (length + size_of::<String>())) as u64;
     let each = TIMES * BOUND / one / TASKS;
     let tasks: Vec<_> = (0..TASKS)

@@ -114,7 +114,7 @@ pub fn write_markdown(rows: &[Row], machine: &str, args: &[String]) -> std::io::
     let command = ["cargo xtask bench"].into_iter().chain(args.iter().map(String::as_str));
     let command = command.collect::<Vec<_>>().join(" ");
     let text = format!(
-        "# Results of the last run\n\n\
+        "# Results of the last complete run\n\n\
          Written by `{command}`; the next run replaces it.\n\n\
          {machine}\n\n\
          Medians of alternating rounds in one run. A ratio is Larder's figure over the rival's.\n\n{}",

@@ -40,34 +40,39 @@ pub fn run(effort: Effort) -> Vec<Row> {
 
     let reads = effort.pick(2_000_000, 500_000);
     let rounds = effort.pick(15, 5);
-    [1, 2].into_iter().flat_map(|threads| {
-        let orders: Vec<Vec<usize>> = (0..threads).map(|t| zipf(KEYS, 0.99, reads, t as u64)).collect();
-        let [ours, quick, moka] = alternating(
-            rounds,
-            [
-                &mut || {
-                    let before = hits(&cache);
-                    let nanos = per_read(&orders, |at| at_once(typed.load(keys[at].as_str())).unwrap().len());
-                    let read = (threads * reads) as u64;
-                    assert_eq!(hits(&cache) - before, read, "every read was a hit in memory");
-                    nanos
-                },
-                &mut || per_read(&orders, |at| bare.get(keys[at].as_str()).expect("a hit").len()),
-                &mut || per_read(&orders, |at| at_once(moka.get(keys[at].as_str())).expect("a hit").len()),
-            ],
-        );
-        let row = |rival: &str, nanos: f64, target| Row {
-            name: "typed-hit",
-            what: format!("{threads} thread{}, ns per hit", if threads == 1 { "" } else { "s" }),
-            ours: format!("{ours:.0} ns"),
-            rival: format!("{rival} {nanos:.0} ns"),
-            judged: ours / nanos,
-            unit: "x",
-            target,
-        };
-        [row("quick_cache", quick, Target::AtMost(LIMIT)), row("moka", moka, Target::Open)]
-    })
-    .collect()
+    [1, 2]
+        .into_iter()
+        .flat_map(|threads| {
+            let orders: Vec<Vec<usize>> = (0..threads).map(|t| zipf(KEYS, 0.99, reads, t as u64)).collect();
+            let [ours, quick, moka] = alternating(
+                rounds,
+                [
+                    &mut || {
+                        let before = hits(&cache);
+                        let nanos =
+                            per_read(&orders, |at| at_once(typed.load(keys[at].as_str())).unwrap().len());
+                        let read = (threads * reads) as u64;
+                        assert_eq!(hits(&cache) - before, read, "every read was a hit in memory");
+                        nanos
+                    },
+                    &mut || per_read(&orders, |at| bare.get(keys[at].as_str()).expect("a hit").len()),
+                    &mut || {
+                        per_read(&orders, |at| at_once(moka.get(keys[at].as_str())).expect("a hit").len())
+                    },
+                ],
+            );
+            let row = |rival: &str, nanos: f64, target| Row {
+                name: "typed-hit",
+                what: format!("{threads} thread{}, ns per hit", if threads == 1 { "" } else { "s" }),
+                ours: format!("{ours:.0} ns"),
+                rival: format!("{rival} {nanos:.0} ns"),
+                judged: ours / nanos,
+                unit: "x",
+                target,
+            };
+            [row("quick_cache", quick, Target::AtMost(LIMIT)), row("moka", moka, Target::Open)]
+        })
+        .collect()
 }
 
 /// A cache with every key in it, each loaded once.

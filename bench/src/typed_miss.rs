@@ -27,10 +27,9 @@ pub fn run(effort: Effort) -> Vec<Row> {
             let on_worker = |work| runtime.block_on(runtime.spawn(work)).unwrap();
             let [ours, moka] = alternating(
                 rounds,
-                [
-                    &mut || on_worker(Box::pin(larder(keys.clone(), yields)) as Work),
-                    &mut || on_worker(Box::pin(moka(keys.clone(), yields)) as Work),
-                ],
+                [&mut || on_worker(Box::pin(larder(keys.clone(), yields)) as Work), &mut || {
+                    on_worker(Box::pin(moka(keys.clone(), yields)) as Work)
+                }],
             );
             Row {
                 name: "typed-miss",
@@ -86,7 +85,8 @@ async fn moka(keys: Arc<[String]>, yields: bool) -> f64 {
     let began = Instant::now();
     for (key, expected) in fresh.into_iter().zip(&*keys) {
         let own = key.clone();
-        let loaded = cache.try_get_with(key, async move { Ok::<_, Infallible>(Arc::new(load(own, yields).await)) });
+        let loaded =
+            cache.try_get_with(key, async move { Ok::<_, Infallible>(Arc::new(load(own, yields).await)) });
         assert_eq!(&*loaded.await.unwrap(), expected);
     }
     let took = began.elapsed();

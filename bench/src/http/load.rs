@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use crate::child::Server;
 
@@ -20,9 +19,10 @@ pub enum Script {
 /// What came of it.
 pub struct Load {
     pub requests: u64,
+    /// By the clock.
     pub per_second: f64,
-    /// How much of its core the server used, 0 to 1. Well below 1, and `wrk` was what was measured.
-    pub busy: f64,
+    /// The same, per second of processor time of the server.
+    pub per_core_second: f64,
     /// What the server counted meanwhile; `loads` since its start.
     pub counted: Counted,
 }
@@ -42,7 +42,7 @@ pub fn run(server: &Server, core: usize, seconds: u32, script: Script) -> Load {
         get(server, "/item");
     }
     let before = counted(server);
-    let (began, time) = (Instant::now(), server.processor_time());
+    let time = server.processor_time();
     let mut wrk = Command::new("taskset");
     wrk.args(["-c", &core.to_string(), "wrk", "-t1", "-c32", "-d", &format!("{seconds}s")]);
     if script == Script::NewUrls {
@@ -52,17 +52,19 @@ pub fn run(server: &Server, core: usize, seconds: u32, script: Script) -> Load {
         wrk.arg(&url);
     }
     let output = wrk.output().expect("taskset and wrk are installed");
-    let busy = (server.processor_time() - time) / began.elapsed().as_secs_f64();
+    let time = server.processor_time() - time;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "wrk: {said}");
     for trouble in ["Non-2xx", "Socket errors"] {
         assert!(!said.contains(trouble), "wrk: {said}");
     }
     let after = counted(server);
+    let requests =
+        number(&said, |line| line.trim().split_once(" requests in ").map(|(requests, _)| requests));
     Load {
-        requests: number(&said, |line| line.trim().split_once(" requests in ").map(|(requests, _)| requests)),
+        requests,
         per_second: number(&said, |line| line.strip_prefix("Requests/sec:")),
-        busy,
+        per_core_second: requests as f64 / time,
         counted: Counted {
             hits: after.hits - before.hits,
             loads: match script {

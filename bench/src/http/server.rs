@@ -22,10 +22,8 @@ pub enum Kind {
     /// The route alone.
     Plain,
     /// With the cache around it, in Redis only.
-    #[cfg(feature = "redis")]
     RemoteCached,
     /// A handler that asks Redis for its answer.
-    #[cfg(feature = "redis")]
     HandWrittenGet,
 }
 
@@ -34,9 +32,7 @@ impl Kind {
         match self {
             Kind::Cached => "cached",
             Kind::Plain => "plain",
-            #[cfg(feature = "redis")]
             Kind::RemoteCached => "remote-cached",
-            #[cfg(feature = "redis")]
             Kind::HandWrittenGet => "hand-written-get",
         }
     }
@@ -50,11 +46,16 @@ impl Kind {
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 
 /// 1 KiB of JSON.
-static JSON: &str = include_str!("answer.json");
+pub static JSON: &str = include_str!("answer.json");
+
+/// Counts a run of a handler.
+pub fn handled() {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
 
 /// The answer of all servers, made in the same way.
 fn answer() -> impl IntoResponse {
-    HANDLED.fetch_add(1, Ordering::Relaxed);
+    handled();
     ([(CONTENT_TYPE, "application/json")], Bytes::from_static(JSON.as_bytes()))
 }
 
@@ -70,7 +71,8 @@ pub fn serve(kind: &str, rest: &[&str]) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (route, cache) = route(kind, rest).await;
-        let router = Router::new().route("/item", route).route("/counted", get(async move || counted(cache.as_ref())));
+        let router =
+            Router::new().route("/item", route).route("/counted", get(async move || counted(cache.as_ref())));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         println!("{}", listener.local_addr().unwrap().port());
         axum::serve(listener, router).await.unwrap();
@@ -87,13 +89,11 @@ async fn route(kind: &str, rest: &[&str]) -> (MethodRouter, Option<Cache>) {
             let layer = ResponseCache::new(&cache, "item", Policy::ttl(HOUR)).unwrap();
             (plain.layer(layer), Some(cache))
         }
-        #[cfg(feature = "redis")]
         ("remote-cached", [url]) => {
             let cache = Cache::builder().remote(larder_redis::Redis::at(*url)).build().await.unwrap();
             let layer = ResponseCache::new(&cache, "item", Policy::ttl(HOUR).remote_only()).unwrap();
             (plain.layer(layer), Some(cache))
         }
-        #[cfg(feature = "redis")]
         ("hand-written-get", [url]) => (super::by_hand::route(url).await, None),
         _ => panic!("no server is called {kind} {rest:?}"),
     }
