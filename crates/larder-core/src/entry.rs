@@ -163,6 +163,11 @@ impl Entry {
         matches!((self.epoch(), other.epoch()), (Some(a), Some(b)) if a.line == b.line && a.at > b.at)
     }
 
+    #[inline]
+    pub(crate) fn fresh_until(&self) -> Moment {
+        Moment::from_nanos(self.fresh_until.get())
+    }
+
     /// How long it stays fresh.
     pub(crate) fn ttl(&self, now: Moment) -> Duration {
         Moment::from_nanos(self.fresh_until.get()).since(now)

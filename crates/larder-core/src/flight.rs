@@ -9,12 +9,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::entry::Entry;
-use crate::memory::SharedKey;
+use crate::key::{Identity, Key};
 use crate::outcome::{Outcome, Tier};
 
 const SHARDS: usize = 32;
@@ -81,12 +80,11 @@ impl Flight {
     }
 }
 
-type Shard = Mutex<HashMap<SharedKey, Arc<Flight>, RandomState>>;
+type Shard = Mutex<HashMap<Key, Arc<Flight>, Identity>>;
 
 /// The loads under way.
 pub(crate) struct Flights {
     shards: [Shard; SHARDS],
-    hasher: RandomState,
     open: AtomicUsize,
     empty: Notify,
 }
@@ -102,19 +100,18 @@ impl Flights {
     pub(crate) fn new() -> Self {
         Flights {
             shards: std::array::from_fn(|_| Shard::default()),
-            hasher: RandomState::default(),
             open: AtomicUsize::new(0),
             empty: Notify::new(),
         }
     }
 
-    fn shard(&self, key: &[u8]) -> &Shard {
-        use std::hash::BuildHasher;
-        &self.shards[usize::try_from(self.hasher.hash_one(key) >> 59).unwrap_or_default() % SHARDS]
+    fn shard(&self, key: &Key) -> &Shard {
+        // Bits that the maps inside look at last.
+        &self.shards[usize::try_from(key.hash_bits() >> 40).unwrap_or_default() % SHARDS]
     }
 
     /// Joins the flight of `key`, or begins one.
-    pub(crate) fn board(&self, key: &SharedKey) -> Boarding {
+    pub(crate) fn board(&self, key: &Key) -> Boarding {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.get(key) {
             return Boarding::Join(flight.clone());
@@ -129,7 +126,7 @@ impl Flights {
     }
 
     /// Ends a flight: it leaves the table, then its callers hear.
-    pub(crate) fn land(&self, key: &SharedKey, flight: &Arc<Flight>, landing: Landing) {
+    pub(crate) fn land(&self, key: &Key, flight: &Arc<Flight>, landing: Landing) {
         {
             let mut shard = self.shard(key).lock();
             if shard.get(key).is_some_and(|there| Arc::ptr_eq(there, flight)) {
@@ -144,7 +141,7 @@ impl Flights {
     }
 
     /// Nobody joins the load of `key` from now on, and it stores nothing.
-    pub(crate) fn supersede(&self, key: &[u8]) {
+    pub(crate) fn supersede(&self, key: &Key) {
         if let Some(flight) = self.shard(key).lock().remove(key) {
             flight.superseded.store(true, Ordering::Release);
         }
@@ -171,8 +168,8 @@ impl Flights {
 mod tests {
     use super::*;
 
-    fn key(i: usize) -> SharedKey {
-        Arc::from(i.to_be_bytes().as_slice())
+    fn key(i: usize) -> Key {
+        Key::of(("k", i))
     }
 
     #[test]

@@ -66,6 +66,6 @@ pub use self::namespace::{
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};
 pub use self::remote::{BreakerOptions, BreakerState, Head, Link, Remote, RemoteError, Round, Stored};
-pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime};
+pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime, at_once};
 pub use self::selector::{Selector, SelectorError};
 pub use self::stats::{NamespaceStats, Stats};

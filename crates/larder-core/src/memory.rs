@@ -1,18 +1,13 @@
 //! The memory tier: decoded values, bounded by bytes. The only file that knows which map it is.
 
 use std::mem;
-use std::sync::Arc;
-use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::entry::{AnyValue, Entry};
+use crate::key::{Identity, Key, Probe};
 use crate::runtime::Moment;
-
-/// A key as the map holds it; shared with the flight that brought the entry.
-pub(crate) type SharedKey = Arc<[u8]>;
 
 /// A part of the map holds at least this much, or all of it: an entry larger than its part would not stay.
 const LEAST_PART: u64 = 8 * 1024 * 1024;
@@ -25,7 +20,7 @@ const EXPECTED_ENTRY: u64 = 1024;
 pub(crate) struct Glance {
     pub(crate) value: AnyValue,
     pub(crate) stored: Moment,
-    pub(crate) ttl: Duration,
+    pub(crate) fresh_until: Moment,
 }
 
 /// An entry in its place. The map clones what it hands out, and hands out only glances: see [`Entry::glance`].
@@ -41,15 +36,15 @@ impl Clone for Place {
 #[derive(Clone)]
 struct Weights;
 
-impl Weighter<SharedKey, Place> for Weights {
-    fn weight(&self, _: &SharedKey, place: &Place) -> u64 {
+impl Weighter<Key, Place> for Weights {
+    fn weight(&self, _: &Key, place: &Place) -> u64 {
         u64::from(place.0.weight).max(1)
     }
 }
 
 /// Entries in this process.
 pub(crate) struct Memory {
-    map: Cache<SharedKey, Place, Weights, RandomState, DefaultLifecycle<SharedKey, Place>>,
+    map: Cache<Key, Place, Weights, Identity, DefaultLifecycle<Key, Place>>,
     /// The heaviest entry that stays.
     largest: u64,
     bound: u64,
@@ -67,7 +62,7 @@ impl Memory {
             .estimated_items_capacity(items)
             .build()
             .expect("shards, weight and item capacity are all given");
-        let map = Cache::with_options(options, Weights, RandomState::default(), DefaultLifecycle::default());
+        let map = Cache::with_options(options, Weights, Identity::default(), DefaultLifecycle::default());
         // The map keeps some of a part for entries on trial.
         let largest = map.shard_capacity() / 10 * 9;
         Memory { map, largest, bound }
@@ -81,18 +76,22 @@ impl Memory {
     // Always inlined, and nothing but the value is moved: whatever is passed on whole is a copy of what was written a
     // moment ago, and waits for it.
     #[inline(always)]
-    pub(crate) fn fresh(&self, key: &[u8], n: u64, now: Moment) -> Option<Glance> {
+    pub(crate) fn fresh(&self, key: &Probe<'_>, n: u64, now: Moment) -> Option<Glance> {
         let place = self.map.get(key)?;
         let entry = &place.0;
         if entry.seen() < n || !entry.is_fresh(now) {
             return None;
         }
-        let (stored, ttl) = (entry.stored, entry.ttl(now));
-        Some(Glance { value: place.0.value, stored, ttl })
+        let (stored, fresh_until) = (entry.stored, entry.fresh_until());
+        Some(Glance { value: place.0.value, stored, fresh_until })
     }
 
     /// The whole entry.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Entry> {
+    pub(crate) fn get(&self, key: &Probe<'_>) -> Option<Entry> {
+        // Most misses end here, with a lock that readers share.
+        if !self.map.contains_key(key) {
+            return None;
+        }
         let mut entry = None;
         // `remove_if` is the map's way to look at an entry in its place without a key to own.
         self.map.remove_if(key, |there| {
@@ -103,12 +102,7 @@ impl Memory {
     }
 
     /// Puts an entry in if `admits` says so of what is there. False: it did not, or the entry is too heavy.
-    pub(crate) fn admit(
-        &self,
-        key: &SharedKey,
-        entry: Entry,
-        admits: impl Fn(Option<&Entry>) -> bool,
-    ) -> bool {
+    pub(crate) fn admit(&self, key: &Key, entry: Entry, admits: impl Fn(Option<&Entry>) -> bool) -> bool {
         if !self.fits(entry.weight) {
             // What is there is older, and would be served on.
             self.map.remove_if(key, |there| admits(Some(&there.0)));
@@ -141,7 +135,7 @@ impl Memory {
     }
 
     /// Changes the entry that `copy` was taken from, if it is there still.
-    pub(crate) fn change(&self, key: &[u8], copy: &Entry, change: impl FnOnce(&Entry)) {
+    pub(crate) fn change(&self, key: &Probe<'_>, copy: &Entry, change: impl FnOnce(&Entry)) {
         self.map.remove_if(key, |there| {
             if there.0.is(copy) {
                 change(&there.0);
@@ -151,11 +145,11 @@ impl Memory {
     }
 
     /// Removes the entry that `copy` was taken from, if it is there still.
-    pub(crate) fn discard(&self, key: &[u8], copy: &Entry) {
+    pub(crate) fn discard(&self, key: &Probe<'_>, copy: &Entry) {
         self.map.remove_if(key, |there| there.0.is(copy));
     }
 
-    pub(crate) fn remove(&self, key: &[u8]) -> bool {
+    pub(crate) fn remove(&self, key: &Probe<'_>) -> bool {
         self.map.remove(key).is_some()
     }
 

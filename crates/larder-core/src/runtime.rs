@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 mod tokio;
@@ -106,6 +107,17 @@ pub trait Runtime: Send + Sync + fmt::Debug + 'static {
     fn random(&self) -> u64;
 }
 
+/// Polls once: what is done at once needs no task.
+///
+/// What is not done must be polled again right away, in a task: this poll asks nobody to be woken, so that whoever waits for
+/// that task is not woken for what goes on in it.
+pub fn at_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
 /// Why [`within`] gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
@@ -119,8 +131,8 @@ pub(crate) async fn within<T>(
     let mut work = std::pin::pin!(work);
     let mut timer: Option<BoxFuture<'static, ()>> = None;
     std::future::poll_fn(|cx| {
-        if let std::task::Poll::Ready(done) = work.as_mut().poll(cx) {
-            return std::task::Poll::Ready(Ok(done));
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
         }
         timer.get_or_insert_with(|| runtime.sleep(limit)).as_mut().poll(cx).map(|()| Err(Elapsed))
     })

@@ -16,9 +16,9 @@ pub(crate) use self::remote_side::{Fetched, RemoteSide};
 use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
-use crate::key::Key;
+use crate::key::{Identity, Key, Probe};
 use crate::log::{Node, Verdict};
-use crate::memory::{Glance, Memory, SharedKey};
+use crate::memory::{Glance, Memory};
 use crate::outcome::SkipReason;
 use crate::policy::defaults;
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
@@ -39,7 +39,7 @@ pub(crate) struct Engine {
     closing: AtomicBool,
     namespaces: Mutex<BTreeMap<String, Arc<Counters>>>,
     background: Background,
-    uncacheable: quick_cache::sync::Cache<SharedKey, Moment>,
+    uncacheable: quick_cache::sync::Cache<Key, Moment>,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
 }
 
@@ -58,7 +58,7 @@ struct Background {
 #[derive(Default)]
 struct Turns {
     last: u64,
-    of: HashMap<SharedKey, u64, foldhash::fast::RandomState>,
+    of: HashMap<Key, u64, Identity>,
 }
 
 /// What an entry may take the place of in memory.
@@ -116,13 +116,13 @@ impl Engine {
     /// What memory has under a key, if it is fresh and nothing was applied since it was last checked. Everything else is
     /// for [`in_memory`](Self::in_memory).
     #[inline(always)]
-    pub(crate) fn fresh_in_memory(&self, key: &[u8], now: Moment) -> Option<Glance> {
+    pub(crate) fn fresh_in_memory(&self, key: &Probe<'_>, now: Moment) -> Option<Glance> {
         let n = self.node.n();
         self.memory.fresh(key, n, now)
     }
 
     /// Looks a key up in memory and decides whether what is there may be served.
-    pub(crate) fn in_memory(&self, key: &[u8], now: Moment) -> InMemory {
+    pub(crate) fn in_memory(&self, key: &Probe<'_>, now: Moment) -> InMemory {
         let n = self.node.n();
         let Some(entry) = self.memory.get(key) else { return InMemory::Nothing };
         if entry.seen() < n && !self.still_valid(key, &entry, n, now) {
@@ -139,22 +139,23 @@ impl Engine {
     }
 
     /// Something was applied since the entry was last checked: look its selectors up, and date it up or drop it.
-    fn still_valid(&self, key: &[u8], entry: &Entry, n: u64, now: Moment) -> bool {
+    fn still_valid(&self, probe: &Probe<'_>, entry: &Entry, n: u64, now: Moment) -> bool {
+        let key = &*probe.bytes();
         match self.node.check_since(key, entry.tags(), entry.seen()) {
             Verdict::Dead => {
-                self.memory.discard(key, entry);
+                self.memory.discard(probe, entry);
                 return false;
             }
             Verdict::Stale => {
                 // Marked stale before it is dated up, or it would be fresh again.
                 let expired = self.expired_at(key, entry, now);
                 entry.age_at(expired);
-                self.memory.change(key, entry, |there| {
+                self.memory.change(probe, entry, |there| {
                     there.age_at(expired);
                     there.date_up(n);
                 });
             }
-            Verdict::Valid => self.memory.change(key, entry, |there| there.date_up(n)),
+            Verdict::Valid => self.memory.change(probe, entry, |there| there.date_up(n)),
         }
         true
     }
@@ -165,8 +166,10 @@ impl Engine {
     }
 
     /// Puts an entry into memory, unless it is too heavy or what is there may not be replaced by it.
-    pub(crate) fn admit(&self, key: &SharedKey, entry: Entry, over: &Over<'_>, now: Moment) -> bool {
-        let valid = |there: &Entry| self.node.check_since(key, there.tags(), there.seen()) == Verdict::Valid;
+    pub(crate) fn admit(&self, key: &Key, entry: Entry, over: &Over<'_>, now: Moment) -> bool {
+        let valid = |there: &Entry| {
+            self.node.check_since(key.as_bytes(), there.tags(), there.seen()) == Verdict::Valid
+        };
         let new = entry.clone();
         self.memory.admit(key, entry, |there| match (over, there) {
             (Over::Older(Some(flight)), _) if flight.is_superseded() => false,
@@ -183,17 +186,17 @@ impl Engine {
     }
 
     /// Remembers that the answer to `key` is not for sharing, so that requests for it do not wait for each other.
-    pub(crate) fn remember_uncacheable(&self, key: &SharedKey) {
+    pub(crate) fn remember_uncacheable(&self, key: &Key) {
         self.uncacheable.insert(key.clone(), self.clock.now().plus(defaults::UNCACHEABLE_FOR));
     }
 
-    pub(crate) fn forget_uncacheable(&self, key: &[u8]) {
+    pub(crate) fn forget_uncacheable(&self, key: &Key) {
         if !self.uncacheable.is_empty() {
             self.uncacheable.remove(key);
         }
     }
 
-    pub(crate) fn is_uncacheable(&self, key: &[u8], now: Moment) -> bool {
+    pub(crate) fn is_uncacheable(&self, key: &Probe<'_>, now: Moment) -> bool {
         !self.uncacheable.is_empty() && self.uncacheable.get(key).is_some_and(|until| now < until)
     }
 
@@ -216,7 +219,7 @@ impl Engine {
     /// is under way.
     pub(crate) fn spawn_store(
         self: &Arc<Self>,
-        key: &SharedKey,
+        key: &Key,
         bytes: usize,
         store: BoxFuture<'static, ()>,
     ) -> bool {
@@ -243,7 +246,7 @@ impl Engine {
     }
 
     /// Is a store of the key waiting or under way?
-    pub(crate) fn is_storing(&self, key: &[u8]) -> bool {
+    pub(crate) fn is_storing(&self, key: &Key) -> bool {
         self.background.turns.lock().of.contains_key(key)
     }
 
@@ -299,7 +302,7 @@ impl Drop for Refreshing {
 /// One store in the background, until it ends.
 struct Storing {
     engine: Arc<Engine>,
-    key: SharedKey,
+    key: Key,
     turn: u64,
     bytes: usize,
 }

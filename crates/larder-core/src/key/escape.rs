@@ -23,13 +23,18 @@ const fn is_special(b: u8) -> bool {
         | (b == b',')
 }
 
+/// Is `text` written as it is?
+#[inline]
+pub(crate) fn is_plain(text: &str) -> bool {
+    // One pass without a branch per byte: nearly all segments need nothing.
+    !text.is_empty() && text.bytes().fold(0, |any, b| any | u8::from(is_special(b))) == 0
+}
+
 /// Passes `text` on, escaped, in as few pieces as possible. An empty segment is written `%`.
 #[inline]
 pub(super) fn escape_segment(text: &str, mut push: impl FnMut(&[u8])) {
     let bytes = text.as_bytes();
-    // One pass without a branch per byte: nearly all segments need nothing.
-    let special = bytes.iter().fold(0, |any, &b| any | u8::from(is_special(b)));
-    if special == 0 && !bytes.is_empty() {
+    if is_plain(text) {
         push(bytes);
     } else {
         escape_slowly(bytes, &mut push);

@@ -5,6 +5,7 @@
 
 mod buffer;
 mod escape;
+mod probe;
 mod to_key;
 
 use std::fmt;
@@ -12,15 +13,27 @@ use std::sync::Arc;
 
 pub use self::buffer::KeyWriter;
 pub use self::escape::MAX_TAG_BYTES;
-pub(crate) use self::escape::{canonical_segments, escape_tag};
+pub(crate) use self::escape::{canonical_segments, escape_tag, is_plain};
+pub(crate) use self::probe::{Identity, Prefix, Probe};
 pub use self::to_key::{LoadKey, ToKey};
 
 /// Starts the variant behind a key's name. Escaped inside segments, so the first one is it.
 pub(crate) const VARIANT: u8 = b'~';
 
 /// A whole key, shared by whoever needs it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Arc<[u8]>);
+#[derive(Clone)]
+pub struct Key {
+    bytes: Arc<[u8]>,
+    hash: u64,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.bytes == other.bytes
+    }
+}
+
+impl Eq for Key {}
 
 impl Key {
     /// The key of `segments`; the first names the namespace.
@@ -31,21 +44,22 @@ impl Key {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        Key(Arc::from(bytes))
+        Key { hash: probe::hash_key(bytes), bytes: Arc::from(bytes) }
     }
 
     /// The bytes, variant included.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
-    pub(crate) fn shared(&self) -> &Arc<[u8]> {
-        &self.0
+    /// For a table of its own: the same in all tables of one process.
+    pub(crate) fn hash_bits(&self) -> u64 {
+        self.hash
     }
 
     /// The key without its variant: what people call it, and what selectors match.
     pub fn name(&self) -> &[u8] {
-        name_of(&self.0)
+        name_of(&self.bytes)
     }
 }
 
@@ -59,7 +73,7 @@ pub(crate) fn name_of(key: &[u8]) -> &[u8] {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        f.write_str(&String::from_utf8_lossy(&self.bytes))
     }
 }
 

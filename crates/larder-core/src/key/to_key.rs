@@ -9,6 +9,13 @@ use super::KeyWriter;
 pub trait ToKey {
     /// Writes the segments.
     fn write_key(&self, key: &mut KeyWriter<'_>);
+
+    /// The one segment, if there is but one and it is text already: then a look-up need not write it out first.
+    /// Default: `None`, always right.
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        None
+    }
 }
 
 macro_rules! numbers {
@@ -26,12 +33,22 @@ impl ToKey for str {
     fn write_key(&self, key: &mut KeyWriter<'_>) {
         key.segment(self);
     }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        Some(self)
+    }
 }
 
 impl ToKey for String {
     #[inline]
     fn write_key(&self, key: &mut KeyWriter<'_>) {
         key.segment(self);
+    }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        Some(self)
     }
 }
 
@@ -77,12 +94,22 @@ impl<T: ToKey + ?Sized> ToKey for &T {
     fn write_key(&self, key: &mut KeyWriter<'_>) {
         (**self).write_key(key);
     }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        (**self).as_text()
+    }
 }
 
 impl<T: ToKey + ?Sized> ToKey for std::sync::Arc<T> {
     #[inline]
     fn write_key(&self, key: &mut KeyWriter<'_>) {
         (**self).write_key(key);
+    }
+
+    #[inline]
+    fn as_text(&self) -> Option<&str> {
+        (**self).as_text()
     }
 }
 

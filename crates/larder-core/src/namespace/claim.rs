@@ -17,7 +17,7 @@ use super::handle::{Handle, Loaded};
 use crate::engine::{InMemory, Over};
 use crate::entry::{Entry, Freshness, Tags};
 use crate::flight::{Boarding, Failure, Flight, Landing};
-use crate::key::{Key, MAX_TAG_BYTES, escape_tag};
+use crate::key::{Key, MAX_TAG_BYTES, Probe, escape_tag};
 use crate::log::{Mark, Verdict};
 use crate::outcome::{Outcome, SkipReason, Tier};
 use crate::runtime::{Moment, within};
@@ -121,7 +121,7 @@ impl Fill {
 }
 
 /// Claims the bytes of a key.
-pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &[u8]) -> Claim<V> {
+pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Probe<'_>) -> Claim<V> {
     let engine = handle.engine();
     if !engine.enabled || engine.is_closing() {
         return Claim::Apart(SkipReason::Off);
@@ -135,19 +135,19 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &[u8
             InMemory::Nothing => (None, false),
         };
         if let Some(found) = entry.and_then(|entry| handle.found(&entry, Some(Tier::Memory), now)) {
-            handle.answered(key, &found);
+            handle.answered(&key.bytes(), &found);
             if fresh {
                 return Claim::Found(found);
             }
-            let lead = refresh(handle, Key::from_bytes(key));
+            let lead = refresh(handle, key.to_key());
             return Claim::Stale(found, lead);
         }
     }
     if engine.is_uncacheable(key, now) {
         return Claim::Apart(SkipReason::Uncacheable);
     }
-    let key = Key::from_bytes(key);
-    match engine.flights.board(key.shared()) {
+    let key = key.to_key();
+    match engine.flights.board(&key) {
         Boarding::Full => Claim::Apart(SkipReason::Overloaded),
         Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
@@ -163,7 +163,7 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &[u8
 
 /// Leave to refresh `key`, unless somebody loads it already.
 fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Option<Lead<V>> {
-    match handle.engine().flights.board(key.shared()) {
+    match handle.engine().flights.board(&key) {
         Boarding::Lead(flight) => {
             let now = handle.engine().clock.now();
             let mut lead = Lead::new(handle.clone(), key, flight, now);
@@ -185,7 +185,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         if !self.handle.uses_memory() {
             return None;
         }
-        match self.handle.engine().in_memory(self.key.as_bytes(), now) {
+        match self.handle.engine().in_memory(&Probe::from(&self.key), now) {
             InMemory::Fresh(entry) => Some(entry),
             InMemory::Stale(_) | InMemory::Nothing => None,
         }
@@ -259,7 +259,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
             over: Over::Older(Some(&self.flight)),
         };
         let (entry, stored) = self.handle.store(&self.key, value.clone(), loaded);
-        engine.forget_uncacheable(self.key.as_bytes());
+        engine.forget_uncacheable(&self.key);
         let found = Found {
             value,
             outcome: Outcome::Miss,
@@ -284,7 +284,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         let engine = self.handle.engine();
         let took = engine.runtime.now().since(self.started);
         if remember {
-            engine.remember_uncacheable(self.key.shared());
+            engine.remember_uncacheable(&self.key);
         }
         self.handle.counters.load_ended(took, true);
         if !self.refresh {
@@ -318,7 +318,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
 
     fn land(&mut self, landing: Landing) {
         self.landed = true;
-        self.handle.engine().flights.land(self.key.shared(), &self.flight, landing);
+        self.handle.engine().flights.land(&self.key, &self.flight, landing);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over};
 use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Tags};
 use crate::envelope::{Envelope, Reject};
 use crate::event::Event;
-use crate::key::{Key, KeyWriter, ToKey};
+use crate::key::{Key, KeyWriter, Prefix, Probe, ToKey, is_plain};
 use crate::log::{Mark, Mode, Verdict};
 use crate::outcome::{Outcome, SkipReason, Tier};
 use crate::policy::{Lifetime, Policy};
@@ -27,7 +27,7 @@ pub(crate) type Weigh<V> = Arc<dyn Fn(&V) -> usize + Send + Sync>;
 pub(crate) struct Handle<V> {
     engine: Arc<Engine>,
     pub(crate) counters: Arc<Counters>,
-    namespace: Box<[u8]>,
+    prefix: Prefix,
     sub: Box<[u8]>,
     pub(crate) policy: Policy,
     /// `None`: values never leave this process.
@@ -42,7 +42,7 @@ impl<V> Clone for Handle<V> {
         Handle {
             engine: self.engine.clone(),
             counters: self.counters.clone(),
-            namespace: self.namespace.clone(),
+            prefix: self.prefix.clone(),
             sub: self.sub.clone(),
             policy: self.policy.clone(),
             codec: self.codec.clone(),
@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     ) -> Self {
         Handle {
             counters: engine.counters(&resource.namespace),
-            namespace: resource.namespace.as_bytes().into(),
+            prefix: Prefix::new(&resource.namespace),
             sub: resource.sub.as_bytes().into(),
             use_memory: engine.enabled && engine.memory.is_on() && policy.memory,
             policy,
@@ -98,12 +98,12 @@ impl<V: Send + Sync + 'static> Handle<V> {
     }
 
     pub(crate) fn namespace(&self) -> &[u8] {
-        &self.namespace
+        self.prefix.namespace()
     }
 
     #[inline(always)]
     pub(crate) fn writer(&self) -> KeyWriter<'_> {
-        KeyWriter::within(&self.namespace, &self.sub)
+        KeyWriter::within(self.prefix.namespace(), &self.sub)
     }
 
     // Always inlined: as a call it would copy the whole writer to its caller.
@@ -125,13 +125,18 @@ impl<V: Send + Sync + 'static> Handle<V> {
         if !self.use_memory {
             return None;
         }
-        let writer = self.key(key);
         let now = self.engine.clock.now();
-        let glance = self.engine.fresh_in_memory(writer.as_bytes(), now)?;
+        let glance = match key.as_text() {
+            // Plain text is looked up where it lies: written out first, it would be read before it has settled.
+            Some(text) if self.sub.is_empty() && is_plain(text) => {
+                self.engine.fresh_in_memory(&self.prefix.probe(text), now)
+            }
+            _ => self.engine.fresh_in_memory(&Probe::of(self.key(key).as_bytes()), now),
+        }?;
         let (stored, value) = (glance.stored, glance.value.downcast::<V>().ok()?);
         self.counters.hit(Tier::Memory);
         self.engine.events.read(|| Event::Read {
-            key: writer.to_key(),
+            key: self.key(key).to_key(),
             outcome: Outcome::Hit,
             tier: Some(Tier::Memory),
             age: now.since(stored),
@@ -141,7 +146,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
 
     /// As [`hit`](Self::hit), for the bytes of a key, and with what there is to say of the value.
     #[inline]
-    pub(crate) fn found_at_once(&self, key: &[u8]) -> Option<Found<V>> {
+    pub(crate) fn found_at_once(&self, key: &Probe<'_>) -> Option<Found<V>> {
         if !self.use_memory || self.engine.is_closing() {
             return None;
         }
@@ -152,11 +157,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
             outcome: Outcome::Hit,
             tier: Some(Tier::Memory),
             age: now.since(glance.stored),
-            ttl: glance.ttl,
+            ttl: glance.fresh_until.since(now),
             epoch: None,
             stored: true,
         };
-        self.answered(key, &found);
+        self.answered(&key.bytes(), &found);
         Some(found)
     }
 
@@ -209,7 +214,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let mut found = None;
         if self.use_memory
             && let InMemory::Fresh(entry) | InMemory::Stale(entry) =
-                self.engine.in_memory(key.as_bytes(), now)
+                self.engine.in_memory(&Probe::from(key), now)
         {
             found = self.found(&entry, Some(Tier::Memory), now);
         }
@@ -226,7 +231,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     pub(crate) async fn has(self: &Arc<Self>, key: &Key) -> bool {
         let now = self.engine.clock.now();
         let in_memory =
-            self.use_memory && !matches!(self.engine.in_memory(key.as_bytes(), now), InMemory::Nothing);
+            self.use_memory && !matches!(self.engine.in_memory(&Probe::from(key), now), InMemory::Nothing);
         in_memory || self.fetch(key).await.is_some()
     }
 
@@ -245,7 +250,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             self.counters.count(Count::Rejected);
             self.engine.events.emit(|| Event::Rejected { key: key.clone(), reason: reject.as_str() });
             // A store that is under way will overwrite it.
-            if reject.is_damage() && !self.engine.is_storing(key.as_bytes()) {
+            if reject.is_damage() && !self.engine.is_storing(key) {
                 self.remove_remotely(key);
             }
         };
@@ -286,7 +291,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             return None;
         }
         if self.use_memory {
-            self.engine.admit(key.shared(), entry.clone(), &Over::Promoted, now);
+            self.engine.admit(key, entry.clone(), &Over::Promoted, now);
         }
         Some(entry)
     }
@@ -299,7 +304,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 remote.remove(&*engine.runtime, &engine.events, removed).await;
             }
         };
-        self.engine.spawn_store(key.shared(), 0, Box::pin(remove));
+        self.engine.spawn_store(key, 0, Box::pin(remove));
     }
 
     /// How long a value that is stored now lives: by the policy, or for a ttl of its own.
@@ -345,7 +350,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 return (entry, false);
             }
         }
-        let mut stored = self.use_memory && engine.admit(key.shared(), entry.clone(), &loaded.over, now);
+        let mut stored = self.use_memory && engine.admit(key, entry.clone(), &loaded.over, now);
         if self.use_memory && !stored {
             if !engine.memory.fits(weight) {
                 skip(SkipReason::TooLarge);
@@ -362,7 +367,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
 
     /// The new value is kept nowhere: neither is the old one, or it would be served on as if nothing had happened.
     fn drop_older(&self, key: &Key) {
-        self.engine.memory.remove(key.as_bytes());
+        self.engine.memory.remove(&Probe::from(key));
         if self.uses_remote() {
             self.remove_remotely(key);
         }
@@ -375,7 +380,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         if life.total() < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
             return false;
         }
-        let (shared, handle, key) = (key.shared(), self.clone(), key.clone());
+        let (shared, handle, key) = (key, self.clone(), key.clone());
         let (tags, stored) = (entry.shared_tags(), entry.stored);
         let store = async move {
             let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
@@ -421,7 +426,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let mut writer = KeyWriter::new();
         writer.raw(key.name());
         let invalidated = engine.invalidate(Mode::Hard, vec![Selector::of_key(&writer)]).await;
-        engine.memory.remove(key.as_bytes());
+        engine.memory.remove(&Probe::from(key));
         if let (true, Some(remote)) = (self.uses_remote(), &engine.remote) {
             remote.remove(&*engine.runtime, &engine.events, key.clone()).await;
         }

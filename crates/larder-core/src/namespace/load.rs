@@ -14,9 +14,9 @@ use super::handle::Handle;
 use crate::error::LoadError;
 use crate::event::Event;
 use crate::flight::Failure;
-use crate::key::Key;
+use crate::key::{Key, Probe};
 use crate::outcome::{Outcome, SkipReason};
-use crate::runtime::{BoxFuture, Runtime, within};
+use crate::runtime::{BoxFuture, Runtime, at_once, within};
 
 /// A registered loader.
 pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<V, E>> + Send + Sync>;
@@ -49,7 +49,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             if self.engine().is_closing() {
                 return Err(LoadError::ShuttingDown);
             }
-            let lead = match claim::claim(self, key.as_bytes()) {
+            let lead = match claim::claim(self, &Probe::from(&key)) {
                 Claim::Found(found) => return Ok(found),
                 Claim::Stale(found, lead) => {
                     self.refresh(&key, lead, load);
@@ -92,7 +92,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     ) -> Result<Found<V>, LoadError<E>> {
         let seat = lead.seat();
         let mut flight: BoxFuture<'static, _> = Box::pin(run(lead, load));
-        if let Some(done) = at_once(&mut flight).await {
+        if let Some(done) = at_once(&mut flight) {
             return done;
         }
         let span = tracing::Span::current();
@@ -142,7 +142,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let mut work: BoxFuture<'static, ()> = Box::pin(async move {
             let _ = done.send(contain(&*runtime, limit, load).await);
         });
-        if at_once(&mut work).await.is_none() {
+        if at_once(&mut work).is_none() {
             self.engine().runtime.spawn(work);
         }
         let result = answer.await.unwrap_or(Err(LoadError::ShuttingDown));
@@ -199,15 +199,6 @@ async fn contain<V, E>(
         Err(_) => Poll::Ready(Err(LoadError::Panicked)),
     });
     within(runtime, limit, contained).await.unwrap_or(Err(LoadError::TimedOut))
-}
-
-/// Polls once: what is done at once needs no task.
-async fn at_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 fn untyped<E: Send + Sync + 'static>(error: &LoadError<E>) -> Failure {

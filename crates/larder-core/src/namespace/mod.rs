@@ -18,7 +18,7 @@ pub(crate) use self::registry::{Registered, register};
 pub use self::slot::{Slot, Updated};
 use crate::engine::{Engine, Invalidated};
 use crate::error::LoadError;
-use crate::key::{Key, KeyWriter, LoadKey, ToKey};
+use crate::key::{Key, KeyWriter, LoadKey, Probe, ToKey};
 use crate::log::{Epoch, Mode};
 use crate::outcome::{Outcome, Tier};
 use crate::selector::Selector;
@@ -269,9 +269,10 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     ///
     /// `key`: what a [`key_writer`](Self::key_writer) has written.
     pub fn claim(&self, key: &[u8]) -> Claim<V> {
-        match self.handle.found_at_once(key) {
+        let key = Probe::of(key);
+        match self.handle.found_at_once(&key) {
             Some(found) => Claim::Found(found),
-            None => claim::claim(&self.handle, key),
+            None => claim::claim(&self.handle, &key),
         }
     }
 

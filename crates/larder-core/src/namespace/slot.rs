@@ -7,7 +7,7 @@ use super::claim::Fill;
 use super::handle::{Handle, Loaded};
 use crate::engine::{InMemory, Over};
 use crate::entry::Entry;
-use crate::key::Key;
+use crate::key::{Key, Probe};
 use crate::log::Mark;
 use crate::policy::Lifetime;
 use crate::runtime::Moment;
@@ -40,7 +40,7 @@ impl<V: Send + Sync + 'static> Slot<V> {
     /// As [`put_with`](Self::put_with), for a value that others hold too.
     pub fn put_shared(self, value: Arc<V>, fill: &Fill) -> bool {
         let engine = self.handle.engine();
-        engine.flights.supersede(self.key.as_bytes());
+        engine.flights.supersede(&self.key);
         let loaded = Loaded {
             mark: self.mark,
             life: self.handle.life(fill.ttl),
@@ -74,7 +74,7 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     let engine = handle.engine();
     let now = engine.clock.now();
     let in_memory = match handle.uses_memory() {
-        true => engine.in_memory(key.as_bytes(), now),
+        true => engine.in_memory(&Probe::from(&key), now),
         false => InMemory::Nothing,
     };
     let old = match in_memory {
@@ -84,7 +84,7 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     let Some(old) = old else { return Updated::Absent };
     let Ok(value) = old.value.clone().downcast::<V>() else { return Updated::Absent };
     let Some(new) = change(&value) else { return Updated::Unchanged };
-    engine.flights.supersede(key.as_bytes());
+    engine.flights.supersede(&key);
     // As old as the value it was made from: the same epoch, what is left of its life.
     let new = Arc::new(new);
     let loaded = Loaded {

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
-use larder_core::BoxFuture;
 use tokio::sync::mpsc;
 
 type Piece = Result<Frame<Bytes>, axum::Error>;
@@ -279,13 +278,4 @@ pub(super) fn nothing() -> Body {
         }
     }
     Body::new(Nothing)
-}
-
-/// Polls once: what is done at once needs no task.
-pub(super) async fn at_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }

@@ -16,10 +16,10 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use larder_core::{BoxFuture, Claim, Fill, Flown, Found, Key, Lead, LookedUp, Outcome, SkipReason};
+use larder_core::{BoxFuture, Claim, Fill, Flown, Found, Key, Lead, LookedUp, Outcome, SkipReason, at_once};
 use tower_service::Service;
 
-use super::body::{at_once, nothing};
+use super::body::nothing;
 use super::config::Config;
 use super::fetch::{self, Keeper};
 use super::key;
@@ -352,7 +352,7 @@ async fn detached(
     work: impl Future<Output = Response<Body>> + Send + 'static,
 ) -> Response<Body> {
     let mut work: BoxFuture<'static, _> = Box::pin(fetch::contained(work));
-    if let Some(response) = at_once(&mut work).await {
+    if let Some(response) = at_once(&mut work) {
         return response;
     }
     let (done, answer) = tokio::sync::oneshot::channel();

@@ -134,9 +134,8 @@ async fn whatever_happens_to_redis_under_load_every_answer_is_good_and_in_time()
     phase("healed").await;
 
     let events = process.events.events();
-    let breaker_events = |to| {
-        events.iter().filter(|e| matches!(e, larder::Event::Breaker { to: t, .. } if *t == to)).count()
-    };
+    let breaker_events =
+        |to| events.iter().filter(|e| matches!(e, larder::Event::Breaker { to: t, .. } if *t == to)).count();
     assert!(breaker_events(BreakerState::Open) >= 1, "{:?}", process.events.names());
     assert!(breaker_events(BreakerState::Closed) >= 1, "{:?}", process.events.names());
     let stats = process.cache.stats().namespaces["rows"].clone();
