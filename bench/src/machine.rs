@@ -15,6 +15,15 @@ pub fn line() -> String {
     )
 }
 
+/// A warning, if others have work for the processors: medians bear some of that, not much.
+pub fn disturbance() -> Option<String> {
+    let said = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = said.split(' ').next()?.parse().ok()?;
+    (load > 1.0).then(|| {
+        format!("The machine had other work (load {load:.1} before the run): not figures to rely on.")
+    })
+}
+
 fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -89,6 +89,7 @@ fn chosen(args: &[String]) -> Result<(Effort, Vec<&'static Benchmark>), String> 
 }
 
 fn measure(effort: Effort, chosen: &[&Benchmark], args: &[String]) -> ExitCode {
+    let disturbance = machine::disturbance();
     let mut rows = Vec::new();
     for benchmark in chosen {
         eprintln!("{} ...", benchmark.name);
@@ -98,7 +99,10 @@ fn measure(effort: Effort, chosen: &[&Benchmark], args: &[String]) -> ExitCode {
         measured.iter().for_each(|row| eprintln!("  {row}"));
         rows.extend(measured);
     }
-    let machine = machine::line();
+    let mut machine = machine::line();
+    if let Some(disturbance) = disturbance {
+        machine = format!("{machine}\n\n{disturbance}");
+    }
     print!("\n{}", report::table(&rows));
     println!("\n{machine}");
     let complete = effort == Effort::Full && chosen.len() == BENCHMARKS.len();
