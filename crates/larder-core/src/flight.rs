@@ -6,8 +6,10 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -15,6 +17,7 @@ use tokio::sync::Notify;
 use crate::entry::Entry;
 use crate::key::{Identity, Key};
 use crate::outcome::{Outcome, Tier};
+use crate::runtime::{BoxFuture, OnDrop, Runtime};
 
 const SHARDS: usize = 32;
 
@@ -53,11 +56,29 @@ pub enum Failure {
     ShuttingDown,
 }
 
+/// What is left to do of a load, and who does it.
+///
+/// A caller that is alone with its load polls it itself, which costs no task. As soon as anybody else depends on it, or
+/// the caller goes away, it moves to a task: nobody waits for a load that somebody else has stopped polling.
+#[derive(Default)]
+enum Work {
+    /// Done, or not begun, or in a task.
+    #[default]
+    Elsewhere,
+    /// Between two polls of the leading caller.
+    Resting(BoxFuture<'static, ()>),
+    /// Being polled by the leading caller.
+    Polled,
+    /// Being polled by the leading caller, who is to hand it over when he is done.
+    Wanted,
+}
+
 /// One load.
 #[derive(Default)]
 pub(crate) struct Flight {
     landing: OnceLock<Landing>,
     landed: Notify,
+    work: Mutex<Work>,
     /// A newer value was put: what this load brings is for those who wait, and stored nowhere.
     superseded: AtomicBool,
 }
@@ -72,6 +93,55 @@ impl Flight {
                 return landing;
             }
             notified.await;
+        }
+    }
+
+    /// Does the work in the caller's task, until it is done or has moved to a task of its own.
+    ///
+    /// Cancel safe: dropped, the work moves to a task.
+    pub(crate) async fn carry(&self, runtime: &Arc<dyn Runtime>, work: BoxFuture<'static, ()>) {
+        *self.work.lock() = Work::Resting(work);
+        // Should the caller go away, somebody else does the work.
+        let _moves = OnDrop(|| self.hand_over(runtime));
+        poll_fn(|cx| {
+            let mut work = {
+                let mut place = self.work.lock();
+                match std::mem::replace(&mut *place, Work::Polled) {
+                    Work::Resting(work) => work,
+                    other => {
+                        *place = other;
+                        return Poll::Ready(());
+                    }
+                }
+            };
+            let done = work.as_mut().poll(cx).is_ready();
+            let mut place = self.work.lock();
+            match (done, std::mem::take(&mut *place)) {
+                (true, _) => Poll::Ready(()),
+                (false, Work::Wanted) => {
+                    drop(place);
+                    runtime.spawn(work);
+                    Poll::Ready(())
+                }
+                (false, _) => {
+                    *place = Work::Resting(work);
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Somebody depends on the load who does not poll it: it moves to a task.
+    fn hand_over(&self, runtime: &Arc<dyn Runtime>) {
+        let mut place = self.work.lock();
+        match std::mem::take(&mut *place) {
+            Work::Resting(work) => {
+                drop(place);
+                runtime.spawn(work);
+            }
+            Work::Polled | Work::Wanted => *place = Work::Wanted,
+            Work::Elsewhere => {}
         }
     }
 
@@ -111,10 +181,13 @@ impl Flights {
     }
 
     /// Joins the flight of `key`, or begins one.
-    pub(crate) fn board(&self, key: &Key) -> Boarding {
+    pub(crate) fn board(&self, key: &Key, runtime: &Arc<dyn Runtime>) -> Boarding {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.get(key) {
-            return Boarding::Join(flight.clone());
+            let flight = flight.clone();
+            drop(shard);
+            flight.hand_over(runtime);
+            return Boarding::Join(flight);
         }
         if self.open.fetch_add(1, Ordering::AcqRel) >= MOST_FLIGHTS {
             self.open.fetch_sub(1, Ordering::AcqRel);
@@ -174,20 +247,21 @@ mod tests {
 
     #[test]
     fn beyond_the_most_flights_callers_may_join_but_not_lead_and_a_landing_makes_room() {
+        let runtime: Arc<dyn Runtime> = crate::testing::ManualRuntime::new(1);
         let flights = Flights::new();
-        let Boarding::Lead(first) = flights.board(&key(0)) else { panic!("nothing is under way") };
+        let Boarding::Lead(first) = flights.board(&key(0), &runtime) else { panic!("nothing is under way") };
         for i in 1..MOST_FLIGHTS {
-            assert!(matches!(flights.board(&key(i)), Boarding::Lead(_)));
+            assert!(matches!(flights.board(&key(i), &runtime), Boarding::Lead(_)));
         }
-        assert!(matches!(flights.board(&key(MOST_FLIGHTS)), Boarding::Full));
-        assert!(matches!(flights.board(&key(0)), Boarding::Join(_)));
+        assert!(matches!(flights.board(&key(MOST_FLIGHTS), &runtime), Boarding::Full));
+        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Join(_)));
         // Out of the table it still is under way.
         flights.supersede(&key(0));
-        assert!(matches!(flights.board(&key(0)), Boarding::Full));
+        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Full));
         flights.land(&key(0), &first, Landing::Abandoned);
         flights.land(&key(0), &first, Landing::Abandoned);
         assert_eq!(flights.len(), MOST_FLIGHTS - 1, "counted once");
-        assert!(matches!(flights.board(&key(0)), Boarding::Lead(_)));
-        assert!(matches!(flights.board(&key(MOST_FLIGHTS)), Boarding::Full));
+        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Lead(_)));
+        assert!(matches!(flights.board(&key(MOST_FLIGHTS), &runtime), Boarding::Full));
     }
 }

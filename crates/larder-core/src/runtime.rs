@@ -118,6 +118,15 @@ pub fn at_once<T>(future: &mut BoxFuture<'static, T>) -> Option<T> {
     }
 }
 
+/// Does something when it is dropped.
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Why [`within`] gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;

@@ -205,7 +205,8 @@ async fn a_waiter_whose_error_type_differs_runs_its_own_load() {
             spawn(async move {
                 let load = move || async move {
                     own.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
+                    // Long enough for the others to come: the first wait of a load is over at once.
+                    settle().await;
                     Err::<u64, u8>(9)
                 };
                 docs.get_or_load(1_u64, load).await
@@ -364,4 +365,22 @@ async fn on_many_threads_no_read_sees_what_was_invalidated_before_it_began() {
     for reader in readers {
         reader.await.unwrap();
     }
+}
+
+/// A caller that is alone with its load polls it itself. Then it stops polling, without going away (a branch of a `select!`
+/// that is never come back to), and somebody else asks for the key: the load must not stand still with the first caller.
+#[tokio::test]
+async fn a_load_whose_caller_has_stopped_polling_goes_on_as_soon_as_somebody_else_needs_it() {
+    let runtime = ManualRuntime::new(1);
+    let cache = alone(&runtime).await;
+    let (docs, source) = (docs(&cache), Source::new());
+    source.gate.set(false);
+    let (own, of_source) = (docs.clone(), source.clone());
+    let mut idle = Box::pin(async move { own.get_or_load(1_u64, move || of_source.read()).await });
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(idle.as_mut().poll(cx).is_pending()));
+    assert!(first.await && source.loads() == 1);
+    let second = readers(&docs, &source, 1).await.remove(0);
+    source.gate.set(true);
+    assert_eq!(joined(second).await.unwrap(), joined(spawn(idle)).await.unwrap());
+    assert_eq!(source.loads(), 1);
 }

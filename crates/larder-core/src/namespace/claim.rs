@@ -20,7 +20,7 @@ use crate::flight::{Boarding, Failure, Flight, Landing};
 use crate::key::{Key, MAX_TAG_BYTES, Probe, escape_tag};
 use crate::log::{Mark, Verdict};
 use crate::outcome::{Outcome, SkipReason, Tier};
-use crate::runtime::{Moment, within};
+use crate::runtime::{BoxFuture, Moment, within};
 use crate::stats::Count;
 
 /// What whoever reads a key has to do.
@@ -147,7 +147,7 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
         return Claim::Apart(SkipReason::Uncacheable);
     }
     let key = key.to_key();
-    match engine.flights.board(&key) {
+    match engine.flights.board(&key, &engine.runtime) {
         Boarding::Full => Claim::Apart(SkipReason::Overloaded),
         Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
@@ -163,7 +163,7 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
 
 /// Leave to refresh `key`, unless somebody loads it already.
 fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Option<Lead<V>> {
-    match handle.engine().flights.board(&key) {
+    match handle.engine().flights.board(&key, &handle.engine().runtime) {
         Boarding::Lead(flight) => {
             let now = handle.engine().clock.now();
             let mut lead = Lead::new(handle.clone(), key, flight, now);
@@ -345,8 +345,16 @@ impl<V: Send + Sync + 'static> Flying<V> {
         }
     }
 
-    /// What the leader itself gets: as it was found, not as somebody else's.
-    pub(crate) async fn wait_as_leader(self) -> Flown<V> {
+    /// The leader's part: does the work of the flight until it lands, or has moved to a task and lands there. Answers what
+    /// the leader gets: the value as it was found, not as somebody else's.
+    pub(crate) async fn carry(self, work: BoxFuture<'static, ()>) -> Flown<V> {
+        let runtime = &self.handle.engine().runtime;
+        tokio::select! {
+            biased;
+            () = self.flight.carry(runtime, work) => {}
+            // Work that has moved to a task wakes this caller only by landing.
+            _ = self.flight.landing() => {}
+        }
         match self.flight.landing().await {
             Landing::Value { entry, outcome, tier, .. } => self.seen_by(entry, *outcome, *tier),
             other => self.take(other),

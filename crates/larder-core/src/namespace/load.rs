@@ -24,18 +24,18 @@ pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<V, 
 /// How often a read that finds the loads of others unusable tries again, before it loads for itself.
 const MOST_TURNS: usize = 4;
 
-/// A load by a registered loader. The loader is called inside the load, so that its panics are contained too.
-pub(crate) async fn by_loader<K, V, E>(loader: Loader<K, V, E>, key: K) -> Result<V, E> {
-    loader(key).await
-}
+/// A load that has not begun: called once, if at all, inside the load, so that its panic is contained too.
+pub(crate) trait Begin<V, E>: FnOnce() -> BoxFuture<'static, Result<V, E>> + Send + 'static {}
 
-/// A load by a closure, called when the load begins.
-pub(crate) async fn once<F, Fut, V, E>(load: F) -> Result<V, E>
+impl<V, E, F: FnOnce() -> BoxFuture<'static, Result<V, E>> + Send + 'static> Begin<V, E> for F {}
+
+/// A load by a closure.
+pub(crate) fn once<F, Fut, V, E>(load: F) -> impl Begin<V, E>
 where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Result<V, E>>,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<V, E>> + Send + 'static,
 {
-    load().await
+    move || Box::pin(load())
 }
 
 impl<V: Send + Sync + 'static> Handle<V> {
@@ -43,7 +43,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     pub(crate) async fn load<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         key: Key,
-        load: impl Future<Output = Result<V, E>> + Send + 'static,
+        load: impl Begin<V, E>,
     ) -> Result<Found<V>, LoadError<E>> {
         for _ in 0..MOST_TURNS {
             if self.engine().is_closing() {
@@ -84,26 +84,36 @@ impl<V: Send + Sync + 'static> Handle<V> {
         self.load_apart(&key, load).await
     }
 
-    /// Loads for everybody. What does not end at once goes on in a task of its own, and this caller waits like others.
+    /// Loads for everybody.
+    ///
+    /// Most loads end at their first poll, so nothing is prepared for waiting before that: no task, no timer, nobody to
+    /// wake. What goes on is polled by this caller, for as long as it is alone with it.
     async fn fly<E: Send + Sync + 'static>(
         self: &Arc<Self>,
-        lead: Lead<V>,
-        load: impl Future<Output = Result<V, E>> + Send + 'static,
+        mut lead: Lead<V>,
+        load: impl Begin<V, E>,
     ) -> Result<Found<V>, LoadError<E>> {
-        let seat = lead.seat();
-        let mut flight: BoxFuture<'static, _> = Box::pin(run(lead, load));
-        if let Some(done) = at_once(&mut flight) {
-            return done;
-        }
-        let span = tracing::Span::current();
-        self.engine().runtime.spawn(Box::pin(
-            async move {
-                // Those who wait have it from the flight; an error is an event already.
-                let _ = flight.await;
+        lead.begin();
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let mut load = load();
+            let first = at_once(&mut load);
+            (load, first)
+        }));
+        let load = match begun {
+            Err(_) => return end(lead, Err(LoadError::Panicked)),
+            Ok((_, Some(done))) => {
+                return end(lead, done.map_err(|error| LoadError::Loader(Arc::new(error))));
             }
-            .instrument(span),
-        ));
-        match seat.wait_as_leader().await {
+            Ok((load, None)) => load,
+        };
+        let seat = lead.seat();
+        let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
+        let work = async move {
+            let done = contain(&*runtime, limit, load).await;
+            // Those who wait have it from the flight; an error is an event already.
+            let _ = end(lead, done);
+        };
+        match seat.carry(Box::pin(work.instrument(tracing::Span::current()))).await {
             Flown::Found(found) => Ok(found),
             Flown::Failed(failure) => {
                 Err(typed(failure).expect("the flight that this caller leads fails with its error type"))
@@ -117,14 +127,17 @@ impl<V: Send + Sync + 'static> Handle<V> {
         self: &Arc<Self>,
         key: &Key,
         lead: Option<Lead<V>>,
-        load: impl Future<Output = Result<V, E>> + Send + 'static,
+        load: impl Begin<V, E>,
     ) {
         let Some(lead) = lead else { return };
         let span = tracing::Span::current();
         let refresh = async move {
             // Another node may have refreshed already.
-            if let LookedUp::Nothing(lead) = lead.look_up().await {
-                let _ = run(lead, load).await;
+            if let LookedUp::Nothing(mut lead) = lead.look_up().await {
+                lead.begin();
+                let (handle, load) = (lead.handle().clone(), async move { load().await });
+                let runtime = &*handle.engine().runtime;
+                let _ = end(lead, contain(runtime, handle.policy.load_timeout, load).await);
             }
         };
         self.engine().spawn_refresh(key, Box::pin(refresh.instrument(span)));
@@ -134,13 +147,13 @@ impl<V: Send + Sync + 'static> Handle<V> {
     async fn load_apart<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         key: &Key,
-        load: impl Future<Output = Result<V, E>> + Send + 'static,
+        load: impl Begin<V, E>,
     ) -> Result<Found<V>, LoadError<E>> {
         self.counters.read(Outcome::Skip);
         let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
         let (done, answer) = tokio::sync::oneshot::channel();
         let mut work: BoxFuture<'static, ()> = Box::pin(async move {
-            let _ = done.send(contain(&*runtime, limit, load).await);
+            let _ = done.send(contain(&*runtime, limit, async move { load().await }).await);
         });
         if at_once(&mut work).is_none() {
             self.engine().runtime.spawn(work);
@@ -169,18 +182,15 @@ impl<V: Send + Sync + 'static> Handle<V> {
     }
 }
 
-/// One load from its begin to its landing.
-async fn run<V: Send + Sync + 'static, E: Send + Sync + 'static>(
-    mut lead: Lead<V>,
-    load: impl Future<Output = Result<V, E>> + Send + 'static,
+/// Lands a flight with what its load ended with.
+fn end<V: Send + Sync + 'static, E: Send + Sync + 'static>(
+    lead: Lead<V>,
+    done: Result<V, LoadError<E>>,
 ) -> Result<Found<V>, LoadError<E>> {
-    lead.begin();
-    let (handle, key) = (lead.handle().clone(), lead.key().clone());
-    let engine = handle.engine();
-    match contain(&*engine.runtime, handle.policy.load_timeout, load).await {
+    match done {
         Ok(value) => Ok(lead.fill(Arc::new(value), &Fill::default())),
         Err(error) => {
-            handle.load_failed(&key, &error);
+            lead.handle().load_failed(lead.key(), &error);
             lead.fail(untyped(&error));
             Err(error)
         }

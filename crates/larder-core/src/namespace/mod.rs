@@ -130,7 +130,7 @@ where
         if let Some(value) = self.handle.hit(&key) {
             return Ok(value);
         }
-        Ok(Box::pin(self.load_or_wait(key)).await?.value)
+        Ok(self.load_or_wait(key).await?.value)
     }
 
     /// As [`load`](Self::load), and says how the value was found.
@@ -139,7 +139,7 @@ where
     /// As [`load`](Self::load).
     pub async fn fetch<Q: LoadKey<K>>(&self, key: Q) -> Result<Hit<V>, LoadError<E>> {
         let name = self.handle.key(&key).to_key();
-        let found = Box::pin(self.load_or_wait(key)).await?;
+        let found = self.load_or_wait(key).await?;
         Ok(self.handle.describe(name, found))
     }
 
@@ -147,7 +147,8 @@ where
         let name = self.handle.key(&key).to_key();
         let loader = self.loader.clone();
         let loader = loader.expect("only `loader` makes a handle whose K is a key: AnyKey is none");
-        self.handle.load(name, load::by_loader(loader, key.into_key())).await
+        let key = key.into_key();
+        self.handle.load(name, move || loader(key)).await
     }
 }
 
@@ -169,7 +170,7 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
             return Ok(value);
         }
         let name = self.handle.key(&key).to_key();
-        Ok(Box::pin(self.handle.load(name, load::once(load))).await?.value)
+        Ok(self.handle.load(name, load::once(load)).await?.value)
     }
 
     /// The value of `key` if a tier has it, fresh or stale. Loads nothing, refreshes nothing.
