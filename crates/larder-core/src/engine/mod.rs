@@ -5,7 +5,7 @@ mod remote_side;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     namespaces: Mutex<BTreeMap<String, Arc<Counters>>>,
     background: Background,
     uncacheable: quick_cache::sync::Cache<Key, Moment>,
+    /// Until when any of them counts: most services have none, and ask no further.
+    uncacheable_until: AtomicU64,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
 }
 
@@ -101,6 +103,7 @@ impl Engine {
             namespaces: Mutex::default(),
             background: Background::default(),
             uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
+            uncacheable_until: AtomicU64::new(0),
             registry: Mutex::default(),
         }
     }
@@ -187,17 +190,23 @@ impl Engine {
 
     /// Remembers that the answer to `key` is not for sharing, so that requests for it do not wait for each other.
     pub(crate) fn remember_uncacheable(&self, key: &Key) {
-        self.uncacheable.insert(key.clone(), self.clock.now().plus(defaults::UNCACHEABLE_FOR));
+        let until = self.clock.now().plus(defaults::UNCACHEABLE_FOR);
+        self.uncacheable.insert(key.clone(), until);
+        self.uncacheable_until.fetch_max(until.as_nanos(), Ordering::AcqRel);
     }
 
     pub(crate) fn forget_uncacheable(&self, key: &Key) {
-        if !self.uncacheable.is_empty() {
+        if self.may_be_uncacheable(self.clock.now()) {
             self.uncacheable.remove(key);
         }
     }
 
+    fn may_be_uncacheable(&self, now: Moment) -> bool {
+        now.as_nanos() < self.uncacheable_until.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_uncacheable(&self, key: &Probe<'_>, now: Moment) -> bool {
-        !self.uncacheable.is_empty() && self.uncacheable.get(key).is_some_and(|until| now < until)
+        self.may_be_uncacheable(now) && self.uncacheable.get(key).is_some_and(|until| now < until)
     }
 
     /// Runs a refresh in the background, or says that too many are running.

@@ -247,11 +247,12 @@ impl<V: Send + Sync + 'static> Lead<V> {
     /// Ends the load with a value: stored, and given to those who wait.
     pub fn fill(mut self, value: Arc<V>, fill: &Fill) -> Found<V> {
         let engine = self.handle.engine().clone();
-        let mark = self.mark;
-        let cost = engine.runtime.now().since(self.started);
+        let (mark, now) = (self.mark, engine.runtime.now());
+        let cost = now.since(self.started);
         self.handle.counters.load_ended(cost, true);
         let loaded = Loaded {
             mark,
+            now,
             life: self.handle.life(fill.ttl),
             tags: fill.stored_tags(),
             tags_fit: fill.tags_fit(),

@@ -63,6 +63,8 @@ pub(crate) fn schema_tag(schema: &str) -> u64 {
 /// How a value came to be stored: when its load began, how long it took, what the caller says of it.
 pub(crate) struct Loaded<'a> {
     pub(crate) mark: Mark,
+    /// When it ended.
+    pub(crate) now: Moment,
     pub(crate) life: Lifetime,
     pub(crate) tags: Tags,
     /// Tags that cannot be kept: then the value is not kept either.
@@ -317,8 +319,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     /// Stores a value that was just loaded: memory now, the remote tier in the background. Answers the entry, and whether
     /// a tier has it.
     pub(crate) fn store(self: &Arc<Self>, key: &Key, value: Arc<V>, loaded: Loaded<'_>) -> (Entry, bool) {
-        let engine = &self.engine;
-        let now = engine.runtime.now();
+        let (engine, now) = (&self.engine, loaded.now);
         let size = (self.weigh)(&value);
         let weight = weight(key, size, &loaded.tags);
         let any: AnyValue = value.clone();

@@ -41,12 +41,14 @@ impl<V: Send + Sync + 'static> Slot<V> {
     pub fn put_shared(self, value: Arc<V>, fill: &Fill) -> bool {
         let engine = self.handle.engine();
         engine.flights.supersede(&self.key);
+        let now = engine.runtime.now();
         let loaded = Loaded {
             mark: self.mark,
+            now,
             life: self.handle.life(fill.ttl),
             tags: fill.stored_tags(),
             tags_fit: fill.tags_fit(),
-            cost: engine.runtime.now().since(self.started),
+            cost: now.since(self.started),
             over: Over::Older(None),
         };
         self.handle.store(&self.key, value, loaded).1
@@ -89,6 +91,7 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     let new = Arc::new(new);
     let loaded = Loaded {
         mark: Mark { n: old.seen(), epoch: old.epoch() },
+        now: engine.runtime.now(),
         life: remaining(&old, now),
         tags: old.shared_tags(),
         tags_fit: true,
