@@ -21,6 +21,24 @@ use crate::runtime::{BoxFuture, Runtime, at_once, within};
 /// A registered loader.
 pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<V, E>> + Send + Sync>;
 
+/// How far a read came without waiting.
+pub(crate) enum Start<V, E> {
+    /// To its end.
+    Done(Result<Found<V>, LoadError<E>>),
+    /// To a point where it has to wait. Until then nothing was allocated for that, and the caller's future stays small.
+    Later(BoxFuture<'static, Result<Found<V>, LoadError<E>>>),
+}
+
+impl<V, E> Start<V, E> {
+    /// The rest of the way.
+    pub(crate) async fn end(self) -> Result<Found<V>, LoadError<E>> {
+        match self {
+            Start::Done(done) => done,
+            Start::Later(later) => later.await,
+        }
+    }
+}
+
 /// How often a read that finds the loads of others unusable tries again, before it loads for itself.
 const MOST_TURNS: usize = 4;
 
@@ -39,17 +57,35 @@ where
 }
 
 impl<V: Send + Sync + 'static> Handle<V> {
-    /// The value of `key`, by the read path; `load` runs at most once.
-    pub(crate) async fn load<E: Send + Sync + 'static>(
+    /// The value of `key`, by the read path; `load` runs at most once. As far as it goes without waiting.
+    pub(crate) fn start<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         key: Key,
         load: impl Begin<V, E>,
+    ) -> Start<V, E> {
+        if self.engine().is_closing() {
+            return Start::Done(Err(LoadError::ShuttingDown));
+        }
+        match claim::claim(self, &Probe::from(&key)) {
+            Claim::Found(found) => Start::Done(Ok(found)),
+            Claim::Stale(found, lead) => {
+                self.refresh(&key, lead, load);
+                Start::Done(Ok(found))
+            }
+            Claim::Lead(lead) if !lead.has_remote() => self.take_off(lead, load),
+            claim => Start::Later(Box::pin(self.clone().go_on(key, claim, load))),
+        }
+    }
+
+    /// The rest of the read path, from a claim that has to wait for something.
+    async fn go_on<E: Send + Sync + 'static>(
+        self: Arc<Self>,
+        key: Key,
+        mut claim: Claim<V>,
+        load: impl Begin<V, E>,
     ) -> Result<Found<V>, LoadError<E>> {
         for _ in 0..MOST_TURNS {
-            if self.engine().is_closing() {
-                return Err(LoadError::ShuttingDown);
-            }
-            let lead = match claim::claim(self, &Probe::from(&key)) {
+            let lead = match claim {
                 Claim::Found(found) => return Ok(found),
                 Claim::Stale(found, lead) => {
                     self.refresh(&key, lead, load);
@@ -57,29 +93,35 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 }
                 Claim::Apart(SkipReason::Overloaded) => return Err(LoadError::Overloaded),
                 Claim::Apart(_) => break,
-                Claim::Lead(lead) => lead,
+                Claim::Lead(lead) => Some(lead),
                 Claim::Join(flying) => match flying.wait().await {
                     Flown::Found(found) => return Ok(found),
                     Flown::Unshared => break,
-                    Flown::Again => continue,
+                    Flown::Again => None,
                     Flown::Failed(failure) => match typed(failure) {
                         Some(error) => {
                             self.counters.read(Outcome::Miss);
                             return Err(error);
                         }
                         // Another caller's loader failed with an error of another type.
-                        None => continue,
+                        None => None,
                     },
                 },
             };
-            match lead.look_up().await {
-                LookedUp::Found(found) => return Ok(found),
-                LookedUp::Stale(found, lead) => {
-                    self.refresh(&key, lead, load);
-                    return Ok(found);
+            if let Some(lead) = lead {
+                match lead.look_up().await {
+                    LookedUp::Found(found) => return Ok(found),
+                    LookedUp::Stale(found, lead) => {
+                        self.refresh(&key, lead, load);
+                        return Ok(found);
+                    }
+                    LookedUp::Nothing(lead) => return self.take_off(lead, load).end().await,
                 }
-                LookedUp::Nothing(lead) => return self.fly(lead, load).await,
             }
+            if self.engine().is_closing() {
+                return Err(LoadError::ShuttingDown);
+            }
+            claim = claim::claim(&self, &Probe::from(&key));
         }
         self.load_apart(&key, load).await
     }
@@ -88,11 +130,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
     ///
     /// Most loads end at their first poll, so nothing is prepared for waiting before that: no task, no timer, nobody to
     /// wake. What goes on is polled by this caller, for as long as it is alone with it.
-    async fn fly<E: Send + Sync + 'static>(
+    fn take_off<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         mut lead: Lead<V>,
         load: impl Begin<V, E>,
-    ) -> Result<Found<V>, LoadError<E>> {
+    ) -> Start<V, E> {
         lead.begin();
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let mut load = load();
@@ -100,9 +142,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
             (load, first)
         }));
         let load = match begun {
-            Err(_) => return end(lead, Err(LoadError::Panicked)),
+            Err(_) => return Start::Done(end(lead, Err(LoadError::Panicked))),
             Ok((_, Some(done))) => {
-                return end(lead, done.map_err(|error| LoadError::Loader(Arc::new(error))));
+                return Start::Done(end(lead, done.map_err(|error| LoadError::Loader(Arc::new(error)))));
             }
             Ok((load, None)) => load,
         };
@@ -113,14 +155,17 @@ impl<V: Send + Sync + 'static> Handle<V> {
             // Those who wait have it from the flight; an error is an event already.
             let _ = end(lead, done);
         };
-        match seat.carry(Box::pin(work.instrument(tracing::Span::current()))).await {
-            Flown::Found(found) => Ok(found),
-            Flown::Failed(failure) => {
-                Err(typed(failure).expect("the flight that this caller leads fails with its error type"))
+        let work = Box::pin(work.instrument(tracing::Span::current()));
+        Start::Later(Box::pin(async move {
+            match seat.carry(work).await {
+                Flown::Found(found) => Ok(found),
+                Flown::Failed(failure) => {
+                    Err(typed(failure).expect("the flight that this caller leads fails with its error type"))
+                }
+                // The task was dropped: its runtime is going away.
+                Flown::Unshared | Flown::Again => Err(LoadError::ShuttingDown),
             }
-            // The task was dropped: its runtime is going away.
-            Flown::Unshared | Flown::Again => Err(LoadError::ShuttingDown),
-        }
+        }))
     }
 
     fn refresh<E: Send + Sync + 'static>(

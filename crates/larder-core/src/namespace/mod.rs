@@ -130,7 +130,7 @@ where
         if let Some(value) = self.handle.hit(&key) {
             return Ok(value);
         }
-        Ok(self.load_or_wait(key).await?.value)
+        Ok(self.start(key).end().await?.value)
     }
 
     /// As [`load`](Self::load), and says how the value was found.
@@ -139,16 +139,16 @@ where
     /// As [`load`](Self::load).
     pub async fn fetch<Q: LoadKey<K>>(&self, key: Q) -> Result<Hit<V>, LoadError<E>> {
         let name = self.handle.key(&key).to_key();
-        let found = self.load_or_wait(key).await?;
+        let found = self.start(key).end().await?;
         Ok(self.handle.describe(name, found))
     }
 
-    async fn load_or_wait<Q: LoadKey<K>>(&self, key: Q) -> Result<Found<V>, LoadError<E>> {
+    fn start<Q: LoadKey<K>>(&self, key: Q) -> load::Start<V, E> {
         let name = self.handle.key(&key).to_key();
         let loader = self.loader.clone();
         let loader = loader.expect("only `loader` makes a handle whose K is a key: AnyKey is none");
         let key = key.into_key();
-        self.handle.load(name, move || loader(key)).await
+        self.handle.start(name, move || loader(key))
     }
 }
 
@@ -170,7 +170,7 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
             return Ok(value);
         }
         let name = self.handle.key(&key).to_key();
-        Ok(self.handle.load(name, load::once(load)).await?.value)
+        Ok(self.handle.start(name, load::once(load)).end().await?.value)
     }
 
     /// The value of `key` if a tier has it, fresh or stale. Loads nothing, refreshes nothing.
