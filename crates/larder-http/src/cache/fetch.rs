@@ -171,22 +171,23 @@ async fn settle(
     };
     let finish = {
         let (config, asked) = (config.clone(), asked.clone());
-        move |keeper: Keeper, parts: &http::response::Parts, body: Bytes| {
+        move |keeper: Keeper, parts: http::response::Parts, body: Bytes| {
             let mut fill = asked.fill.clone();
             // What cannot be tagged could not be invalidated: with tags that panic it is not stored.
-            let complete = AssertUnwindSafe(|| config.complete(&mut fill, keep, parts, &body));
+            let complete = AssertUnwindSafe(|| config.complete(&mut fill, keep, &parts, &body));
             if catch_unwind(complete).is_ok() && fill.tags_fit() {
-                let stored = StoredResponse::new(parts.status, parts.headers.clone(), body);
+                let stored = StoredResponse::new(parts.status, parts.headers, body);
                 Ok(keeper.keep(&config, stored, &fill))
             } else {
-                Err((keeper, body))
+                Err(Box::new((keeper, parts, body)))
             }
         }
     };
     match Gathering::new(body, length.unwrap_or(0)).at_once().await {
-        Gathered::Whole(body) => match finish(keeper, &parts, body) {
+        Gathered::Whole(body) => match finish(keeper, parts, body) {
             Ok(kept) => asked.answer(config, &kept.value, &told(&kept, config, asked)),
-            Err((keeper, body)) => {
+            Err(refused) => {
+                let (keeper, parts, body) = *refused;
                 let response = Response::from_parts(parts, Body::from(body));
                 refuse(config, keeper, asked, response, SkipReason::Tags)
             }
@@ -202,9 +203,9 @@ async fn settle(
             config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
                 let limit = of_work.handle.policy().load_deadline();
                 let (keeper, reason) = match within(&of_work, limit, pump.fill()).await.flatten() {
-                    Some(body) => match finish(keeper, &head, body) {
+                    Some(body) => match finish(keeper, head, body) {
                         Ok(_) => return,
-                        Err((keeper, _)) => (keeper, SkipReason::Tags),
+                        Err(refused) => (refused.0, SkipReason::Tags),
                     },
                     None => (keeper, SkipReason::Truncated),
                 };

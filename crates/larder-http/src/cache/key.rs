@@ -138,7 +138,14 @@ fn number(key: &mut KeyWriter<'_>, kind: u8, number: usize) {
 }
 
 fn label(label: &str, query: &[u8]) -> String {
-    format!("{label}_{:08x}", xxh3_64(query) >> 32)
+    let hash = xxh3_64(query) >> 32;
+    let mut text = String::with_capacity(label.len() + 9);
+    text.push_str(label);
+    text.push('_');
+    text.extend((0..8).rev().map(|i| {
+        char::from(b"0123456789abcdef"[usize::try_from((hash >> (4 * i)) & 15).unwrap_or_default()])
+    }));
+    text
 }
 
 fn write_parameter(key: &mut KeyWriter<'_>, parts: &mut Parts, name: &str) -> Result<(), SkipReason> {

@@ -106,6 +106,18 @@ where
                 Claim::Found(found) => {
                     return Answer::Ready(Some(hit(&config, &parts, key.as_bytes(), &found)));
                 }
+                // Nothing to wait for but the handler, which may not have to wait either.
+                Claim::Lead(lead) if !lead.has_remote() => {
+                    let key = lead.key().clone();
+                    Running::note(&mut parts, &key);
+                    let asked = Arc::new(Asked::take(&config, key, &mut parts));
+                    let request = Request::from_parts(parts, body);
+                    let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request);
+                    return match begin(work) {
+                        Begun::Done(response) => Answer::Ready(Some(response)),
+                        Begun::Waits(work) => Answer::Waiting(Box::pin(detached(config.clone(), work))),
+                    };
+                }
                 other => claimed = Some(other),
             }
         }
@@ -320,7 +332,7 @@ where
             return only_if_cached();
         }
         let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request());
-        return detached(&config, work).await;
+        return to_its_end(config.clone(), work).await;
     }
     if verdict == Verdict::OnlyIfCached {
         return only_if_cached();
@@ -343,18 +355,37 @@ where
 {
     let keeper = Keeper::Slot(config.handle.begin_at(&asked.key), outcome);
     let work = fetch::run(config.clone(), keeper, inner, asked, request);
-    detached(&config, work).await
+    to_its_end(config.clone(), work).await
 }
 
-/// Runs to its end whatever becomes of the client. What is done at once needs no task for that.
-async fn detached(
-    config: &Config,
+/// How far work came at its first poll.
+enum Begun {
+    Done(Response<Body>),
+    Waits(BoxFuture<'static, Response<Body>>),
+}
+
+/// What is done at once needs no task.
+fn begin(work: impl Future<Output = Response<Body>> + Send + 'static) -> Begun {
+    let mut work: BoxFuture<'static, _> = Box::pin(fetch::contained(work));
+    match at_once(&mut work) {
+        Some(response) => Begun::Done(response),
+        None => Begun::Waits(work),
+    }
+}
+
+/// Begins work and sees it to its end.
+async fn to_its_end(
+    config: Arc<Config>,
     work: impl Future<Output = Response<Body>> + Send + 'static,
 ) -> Response<Body> {
-    let mut work: BoxFuture<'static, _> = Box::pin(fetch::contained(work));
-    if let Some(response) = at_once(&mut work) {
-        return response;
+    match begin(work) {
+        Begun::Done(response) => response,
+        Begun::Waits(work) => detached(config, work).await,
     }
+}
+
+/// Runs to its end whatever becomes of the client.
+async fn detached(config: Arc<Config>, work: BoxFuture<'static, Response<Body>>) -> Response<Body> {
     let (done, answer) = tokio::sync::oneshot::channel();
     config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
         // The client may be gone; then the answer is for those who wait, and for the cache.

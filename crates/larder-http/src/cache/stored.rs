@@ -20,8 +20,7 @@ impl StoredResponse {
     pub(super) fn new(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
         crate::rules::response::strip(&mut headers);
         if status != StatusCode::NO_CONTENT && !headers.contains_key(ETAG) {
-            let tag = format!("\"{:032x}\"", xxh3_128(&body));
-            headers.insert(ETAG, tag.try_into().expect("quotes and hex digits are a header value"));
+            headers.insert(ETAG, entity_tag(&body));
         }
         StoredResponse { status, headers, body }
     }
@@ -40,6 +39,17 @@ impl StoredResponse {
         }
         headers
     }
+}
+
+/// `"` and 32 hex digits and `"`.
+fn entity_tag(body: &[u8]) -> HeaderValue {
+    let hash = xxh3_128(body).to_be_bytes();
+    let mut tag = [b'"'; 34];
+    for (pair, byte) in tag[1..33].chunks_exact_mut(2).zip(hash) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    HeaderValue::from_bytes(&tag).expect("quotes and hex digits are a header value")
 }
 
 /// ```text

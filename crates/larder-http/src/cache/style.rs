@@ -1,6 +1,8 @@
 //! The headers by which an answer says how it came about. See `docs/reference/headers.md`.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::AGE;
@@ -106,7 +108,7 @@ impl HeaderStyle {
         if from_cache {
             // Whoever answered the handler may have had it for a while (RFC 9111 section 4.2.3).
             let before = headers.get(AGE).and_then(|age| age.to_str().ok()?.trim().parse::<u64>().ok());
-            headers.insert(AGE, age.saturating_add(before.unwrap_or(0)).into());
+            headers.insert(AGE, number(age.saturating_add(before.unwrap_or(0))));
         }
         if self.cache_status {
             headers.append(CACHE_STATUS, cache_status(told));
@@ -114,17 +116,17 @@ impl HeaderStyle {
         if self.x_cache_status {
             headers.insert(X_CACHE_STATUS, HeaderValue::from_static(word(told.outcome)));
             if from_cache {
-                headers.insert(X_CACHE_AGE, age.into());
+                headers.insert(X_CACHE_AGE, number(age));
             }
             if let Some(ttl) = ttl {
-                headers.insert(X_CACHE_TTL, ttl.into());
+                headers.insert(X_CACHE_TTL, number(ttl));
             }
         }
         if self.x_cache {
             let hit = if from_cache { "HIT" } else { "MISS" };
             headers.insert(X_CACHE, HeaderValue::from_static(hit));
             if let Some(ttl) = ttl {
-                headers.insert(X_CACHE_TTL_REMAINING, ttl.into());
+                headers.insert(X_CACHE_TTL_REMAINING, number(ttl));
             }
             if from_cache || told.stored {
                 let stored_ms = told.calendar.wall_millis().saturating_sub(age * 1000);
@@ -156,8 +158,11 @@ fn word(outcome: Outcome) -> &'static str {
 
 /// RFC 9211 section 2: `larder; hit; ttl=30` or `larder; fwd=uri-miss; stored; ttl=60`.
 fn cache_status(told: &Told<'_>) -> HeaderValue {
-    let mut text = Text::default();
     let ttl = told.ttl.map(|ttl| ttl.as_secs());
+    if let (Outcome::Hit, Some(ttl)) = (told.outcome, ttl) {
+        return hit_status(ttl);
+    }
+    let mut text = Text::default();
     // Infallible: what does not fit is cut off, and all of it fits.
     let _ = match told.outcome {
         Outcome::Hit => write!(text, "larder; hit; ttl={}", ttl.unwrap_or(0)),
@@ -179,6 +184,44 @@ fn cache_status(told: &Told<'_>) -> HeaderValue {
         };
     }
     text.value()
+}
+
+/// A number as a header's value. Seconds are small: most are made once, and cost nothing to hand out.
+fn number(number: u64) -> HeaderValue {
+    static SMALL: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
+        // One text that lives as long as the process, so that a value is a piece of it and counts no references.
+        let text: &'static str = String::leak((0..=3600).map(|n| format!("{n:04}")).collect());
+        (0..=3600_usize)
+            .map(|n| {
+                let digits = n.max(1).ilog10() as usize + 1;
+                HeaderValue::from_static(&text[4 * n + 4 - digits..4 * n + 4])
+            })
+            .collect()
+    });
+    let small = usize::try_from(number).ok().and_then(|n| SMALL.get(n));
+    small.cloned().unwrap_or_else(|| number.into())
+}
+
+/// `larder; hit; ttl=30`. Within a second the hits of an entry say the same: each thread keeps what it said last.
+fn hit_status(ttl: u64) -> HeaderValue {
+    const KEPT: usize = 8;
+    thread_local! {
+        static SAID: RefCell<[(u64, Option<HeaderValue>); KEPT]> = const { RefCell::new([const { (0, None) }; KEPT]) };
+    }
+    SAID.with_borrow_mut(|said| {
+        let place = &mut said[usize::try_from(ttl).unwrap_or_default() % KEPT];
+        if let (kept, Some(value)) = place
+            && *kept == ttl
+        {
+            return value.clone();
+        }
+        let mut text = Text::default();
+        // Infallible: it fits.
+        let _ = write!(text, "larder; hit; ttl={ttl}");
+        let value = text.value();
+        *place = (ttl, Some(value.clone()));
+        value
+    })
 }
 
 /// A short text on the stack.
