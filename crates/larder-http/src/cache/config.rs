@@ -1,6 +1,7 @@
 //! What a layer was told, and what follows from it for one request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,7 +66,15 @@ pub(super) struct Config {
     pub(super) identify: Option<Identify>,
     pub(super) credentials: Credentials,
     pub(super) style: HeaderStyle,
+    /// Tells this style from every other in the process.
+    pub(super) style_number: u64,
     pub(super) bypass: WhoMayBypass,
+}
+
+/// A number no other style has; the default style has zero.
+pub(super) fn style_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Config {
@@ -86,6 +95,7 @@ impl Config {
             identify: None,
             credentials: Credentials::Refuse,
             style: HeaderStyle::default(),
+            style_number: 0,
             bypass: WhoMayBypass::Anybody,
         }
     }

@@ -194,7 +194,7 @@ impl ResponseCache {
 
     /// Which headers answers get. Default: [`HeaderStyle::default`].
     pub fn headers(mut self, style: HeaderStyle) -> Self {
-        self.config.style = style;
+        (self.config.style, self.config.style_number) = (style, config::style_number());
         self
     }
 

@@ -33,15 +33,22 @@ use crate::rules::request::Verdict;
 const MOST_TURNS: usize = 4;
 
 /// What [`ResponseCache`](crate::ResponseCache) makes of a service.
-#[derive(Clone)]
 pub struct ResponseCacheService<S> {
     config: Arc<Config>,
-    inner: S,
+    /// Cloned only for requests that get as far as the handler: a clone of an axum route is an allocation, and a hit has no
+    /// use for it.
+    inner: Arc<S>,
+}
+
+impl<S> Clone for ResponseCacheService<S> {
+    fn clone(&self) -> Self {
+        ResponseCacheService { config: self.config.clone(), inner: self.inner.clone() }
+    }
 }
 
 impl<S> ResponseCacheService<S> {
     pub(super) fn new(config: Arc<Config>, inner: S) -> Self {
-        ResponseCacheService { config, inner }
+        ResponseCacheService { config, inner: Arc::new(inner) }
     }
 }
 
@@ -76,52 +83,50 @@ where
     type Error = Infallible;
     type Future = Answer;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    /// Always: a hit needs nobody, and each clone that is called is asked itself whether it is ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        // The clone takes the place of the one that was polled ready.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        let config = self.config.clone();
         let (mut parts, body) = request.into_parts();
-        let verdict = judge(&config, &parts, &body);
-        if config.identify.is_some() {
+        let verdict = judge(&self.config, &parts, &body);
+        if let (Verdict::Pass(_), _) | (_, Some(_)) = (verdict, &self.config.identify) {
+            let (config, inner) = (self.config.clone(), S::clone(&self.inner));
             return Answer::Waiting(Box::pin(identified(config, inner, verdict, parts, body)));
         }
-        if let Verdict::Pass(reason) = verdict {
-            return Answer::Waiting(Box::pin(pass(config, inner, Request::from_parts(parts, body), reason)));
-        }
-        let key = match key::write(&config, &mut parts, None) {
+        let key = match key::write(&self.config, &mut parts, None) {
             Ok(key) => key,
             Err(reason) => {
+                let (config, inner) = (self.config.clone(), S::clone(&self.inner));
                 let request = Request::from_parts(parts, body);
-                return Answer::Waiting(Box::pin(pass(config.clone(), inner, request, reason)));
+                return Answer::Waiting(Box::pin(pass(config, inner, request, reason)));
             }
         };
         let mut claimed = None;
         if verdict == Verdict::Cache && !Running::is(&parts, key.as_bytes()) {
-            match config.handle.claim(key.as_bytes()) {
+            match self.config.handle.claim(key.as_bytes()) {
                 Claim::Found(found) => {
-                    return Answer::Ready(Some(hit(&config, &parts, key.as_bytes(), &found)));
+                    return Answer::Ready(Some(hit(&self.config, &parts, key.as_bytes(), &found)));
                 }
                 // Nothing to wait for but the handler, which may not have to wait either.
                 Claim::Lead(lead) if !lead.has_remote() => {
-                    let key = lead.key().clone();
+                    let (config, inner, key) =
+                        (self.config.clone(), S::clone(&self.inner), lead.key().clone());
                     Running::note(&mut parts, &key);
                     let asked = Arc::new(Asked::take(&config, key, &mut parts));
                     let request = Request::from_parts(parts, body);
                     let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request);
                     return match begin(work) {
                         Begun::Done(response) => Answer::Ready(Some(response)),
-                        Begun::Waits(work) => Answer::Waiting(Box::pin(detached(config.clone(), work))),
+                        Begun::Waits(work) => Answer::Waiting(Box::pin(detached(config, work))),
                     };
                 }
                 other => claimed = Some(other),
             }
         }
         let key = key.to_key();
+        let (config, inner) = (self.config.clone(), S::clone(&self.inner));
         Answer::Waiting(Box::pin(answer(config, inner, verdict, parts, key, claimed)))
     }
 }
@@ -450,10 +455,18 @@ fn give(
     stored: &StoredResponse,
     told: &Told<'_>,
 ) -> Response<Body> {
-    let mut headers = stored.fresh_headers();
-    let mut status = stored.status;
-    let mut body = None;
     let conditional = conditions.contains_key(IF_NONE_MATCH) || conditions.contains_key(IF_MODIFIED_SINCE);
+    if let (false, false, Some(instance)) =
+        (conditional, head, config.style.instance(told, config.style_number))
+    {
+        let headers = stored.head_at(instance, |headers| config.style.tell(told, headers));
+        let mut response = Response::new(Body::from(stored.body.clone()));
+        *response.status_mut() = stored.status;
+        *response.headers_mut() = headers;
+        return response;
+    }
+    let mut headers = stored.fresh_headers();
+    let (mut status, mut body) = (stored.status, None);
     if conditional && status.is_success() && client_has_it(conditions, &headers) {
         status = StatusCode::NOT_MODIFIED;
         let names: Vec<HeaderName> = headers.keys().filter(|n| !IN_304.contains(n)).cloned().collect();

@@ -4,15 +4,33 @@ use bytes::{BufMut, Bytes};
 use http::header::{ETAG, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use larder_core::{Codec, CodecError};
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A complete response, ready to be given out again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct StoredResponse {
     pub(super) status: StatusCode,
     /// Without connection headers and `Content-Length`; with `ETag`.
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The head that was given out last.
+    said: Mutex<Option<(Instance, HeaderMap)>>,
+}
+
+/// What a head depends on, beside the entry: which style, and the seconds of age and ttl. Within one second all hits of an
+/// entry have the same head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Instance {
+    pub(super) style: u64,
+    pub(super) age: u64,
+    pub(super) ttl: u64,
+}
+
+impl PartialEq for StoredResponse {
+    fn eq(&self, other: &Self) -> bool {
+        self.status == other.status && self.headers == other.headers && self.body == other.body
+    }
 }
 
 impl StoredResponse {
@@ -22,13 +40,31 @@ impl StoredResponse {
         if status != StatusCode::NO_CONTENT && !headers.contains_key(ETAG) {
             headers.insert(ETAG, entity_tag(&body));
         }
-        StoredResponse { status, headers, body }
+        StoredResponse { status, headers, body, said: Mutex::default() }
     }
 
     /// About how much memory it takes, in bytes.
     pub(super) fn weight(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 96).sum();
-        self.body.len() + headers + 256
+        // Twice the head: as it is kept, and as it was given out last.
+        self.body.len() + 2 * headers + 1024
+    }
+
+    /// The head of this moment, made by `make` unless it was made before.
+    pub(super) fn head_at(&self, moment: Instance, make: impl FnOnce(&mut HeaderMap)) -> HeaderMap {
+        // Nobody waits for this: who finds it taken makes a head of his own.
+        let said = self.said.try_lock();
+        if let Some((then, headers)) = said.as_deref().and_then(Option::as_ref)
+            && *then == moment
+        {
+            return headers.clone();
+        }
+        let mut headers = self.fresh_headers();
+        make(&mut headers);
+        if let Some(mut said) = said {
+            *said = Some((moment, headers.clone()));
+        }
+        headers
     }
 
     /// A head to give out, with room for what is added.
@@ -93,7 +129,7 @@ impl Codec<StoredResponse> for ResponseCodec {
                 .map_err(|e| CodecError::because("no header value", e))?;
             headers.append(name, value);
         }
-        Ok(StoredResponse { status, headers, body: rest })
+        Ok(StoredResponse { status, headers, body: rest, said: Mutex::default() })
     }
 }
 

@@ -9,6 +9,8 @@ use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use larder_core::{Found, Outcome, Runtime, SkipReason};
 
+use super::stored::Instance;
+
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
 const X_CACHE_KEY: HeaderName = HeaderName::from_static("x-cache-key");
@@ -100,6 +102,13 @@ impl<'a> Told<'a> {
 }
 
 impl HeaderStyle {
+    /// What the headers of a hit depend on; `None` where they are not the same for a second.
+    pub(super) fn instance(&self, told: &Told<'_>, style: u64) -> Option<Instance> {
+        // `X-Cache-Date` asks the calendar, a handler's own Age and the key's name are parts of the entry.
+        let ttl = told.ttl.filter(|_| told.outcome == Outcome::Hit && !self.x_cache)?;
+        Some(Instance { style, age: told.age.as_secs(), ttl: ttl.as_secs() })
+    }
+
     /// Adds the headers.
     pub(super) fn tell(&self, told: &Told<'_>, headers: &mut HeaderMap) {
         let from_cache = matches!(told.outcome, Outcome::Hit | Outcome::Stale);
