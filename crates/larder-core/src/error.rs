@@ -10,7 +10,7 @@ use crate::selector::SelectorError;
 pub enum LoadError<E> {
     /// The loader failed. Shared, because many callers may have waited for one load.
     Loader(Arc<E>),
-    /// The loader panicked. The panic reached nobody else; its message is in the event `cache_load_failed`.
+    /// The loader panicked. The panic reached nobody else; its message went where the process's panic hook sends it.
     Panicked,
     /// The load took longer than the policy's load timeout and was cancelled.
     TimedOut,
@@ -126,12 +126,12 @@ pub enum NamespaceError {
         #[source]
         source: PolicyError,
     },
-    /// The name is in use for values of another type, with another policy or schema.
+    /// The name is in use for values of another type, or with another policy.
     #[error("{name} is in use with another {what}: {there}, now {here}")]
     Clash {
         /// The name.
         name: String,
-        /// `type`, `policy` or `schema`.
+        /// `type` or `policy`.
         what: &'static str,
         /// What it is in use with.
         there: String,
