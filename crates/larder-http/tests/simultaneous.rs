@@ -28,10 +28,11 @@ async fn slowest_of_many(respond: Respond) -> Duration {
     let cache = Cache::builder().build().await.unwrap();
     let count = Count::default();
     let handler = {
-        let count = count.clone();
+        let (count, runtime) = (count.clone(), cache.runtime().clone());
         move || async move {
             let n = count.up();
-            slow(100).await;
+            // A handler that takes its time.
+            runtime.sleep(Duration::from_millis(100)).await;
             respond(n)
         }
     };

@@ -100,12 +100,6 @@ pub(crate) async fn settle() {
     }
 }
 
-/// Plays a handler that takes its time.
-#[expect(clippy::disallowed_methods, reason = "a handler that is slow, not a test that waits")]
-pub(crate) async fn slow(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-}
-
 pub(crate) fn get(uri: &str) -> Request<Body> {
     with(uri, &[])
 }
