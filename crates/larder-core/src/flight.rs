@@ -34,6 +34,8 @@ pub(crate) enum Landing {
         tier: Option<Tier>,
         /// The local counter when the load began.
         began: u64,
+        /// Has a tier taken it?
+        stored: bool,
     },
     /// With an error.
     Failed(Failure),

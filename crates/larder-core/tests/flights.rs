@@ -384,3 +384,23 @@ async fn a_load_whose_caller_has_stopped_polling_goes_on_as_soon_as_somebody_els
     assert_eq!(joined(second).await.unwrap(), joined(spawn(idle)).await.unwrap());
     assert_eq!(source.loads(), 1);
 }
+
+/// Ten readers wait for one load whose value is too large to keep. They all get it, and none is told that a tier has it.
+#[tokio::test]
+async fn those_who_waited_hear_whether_the_value_was_stored() {
+    let runtime = ManualRuntime::new(1);
+    let cache = alone(&runtime).await;
+    for (bound, stored) in [(1, false), (1000, true)] {
+        let policy = Policy::ttl(60 * SECOND).max_stored_size(bound);
+        let name = format!("sized{bound}");
+        let handle = cache.namespace_in_memory::<Vec<u8>>(name.as_str(), policy, Vec::len).unwrap();
+        let mut key = handle.key_writer();
+        key.number(1);
+        let Claim::Lead(mut lead) = handle.claim(key.as_bytes()) else { panic!("nothing is there") };
+        let Claim::Join(waiter) = handle.claim(key.as_bytes()) else { panic!("a load is under way") };
+        lead.begin();
+        assert_eq!(lead.fill(Arc::new(vec![0; 100]), &larder_core::Fill::new()).stored, stored);
+        let larder_core::Flown::Found(found) = waiter.wait().await else { panic!("the load went well") };
+        assert_eq!((found.value.len(), found.stored), (100, stored));
+    }
+}

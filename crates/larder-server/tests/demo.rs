@@ -1,4 +1,5 @@
 //! The binary as its users run it.
+#![allow(clippy::unwrap_used, reason = "tests: a failure is a panic")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

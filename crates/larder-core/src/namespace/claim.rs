@@ -234,7 +234,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
             self.handle.answered(self.key.as_bytes(), &found);
         }
         let (outcome, began) = (found.outcome, entry.seen());
-        self.land(Landing::Value { entry, outcome, tier, began });
+        self.land(Landing::Value { entry, outcome, tier, began, stored: true });
         Ok(found)
     }
 
@@ -275,7 +275,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         } else {
             self.handle.answered(self.key.as_bytes(), &found);
         }
-        self.land(Landing::Value { entry, outcome: Outcome::Miss, tier: None, began: mark.n });
+        self.land(Landing::Value { entry, outcome: Outcome::Miss, tier: None, began: mark.n, stored });
         found
     }
 
@@ -357,14 +357,16 @@ impl<V: Send + Sync + 'static> Flying<V> {
             _ = self.flight.landing() => {}
         }
         match self.flight.landing().await {
-            Landing::Value { entry, outcome, tier, .. } => self.seen_by(entry, *outcome, *tier),
+            Landing::Value { entry, outcome, tier, stored, .. } => {
+                self.seen_by(entry, *outcome, *tier, *stored)
+            }
             other => self.take(other),
         }
     }
 
     fn take(&self, landing: &Landing) -> Flown<V> {
         match landing {
-            Landing::Value { entry, outcome, tier, began } => {
+            Landing::Value { entry, outcome, tier, began, stored } => {
                 // Tags are known only now: was the result invalidated between the load's start and this arrival?
                 let node = &self.handle.engine().node;
                 let good = *began >= self.arrived
@@ -373,7 +375,7 @@ impl<V: Send + Sync + 'static> Flying<V> {
                     return Flown::Again;
                 }
                 let outcome = if *outcome == Outcome::Miss { Outcome::Coalesced } else { *outcome };
-                let flown = self.seen_by(entry, outcome, *tier);
+                let flown = self.seen_by(entry, outcome, *tier, *stored);
                 if let Flown::Found(found) = &flown {
                     self.handle.answered(self.key.as_bytes(), found);
                 }
@@ -385,10 +387,10 @@ impl<V: Send + Sync + 'static> Flying<V> {
         }
     }
 
-    fn seen_by(&self, entry: &Entry, outcome: Outcome, tier: Option<Tier>) -> Flown<V> {
+    fn seen_by(&self, entry: &Entry, outcome: Outcome, tier: Option<Tier>, stored: bool) -> Flown<V> {
         let now = self.handle.engine().clock.now();
         match self.handle.found(entry, tier, now) {
-            Some(found) => Flown::Found(Found { outcome, ..found }),
+            Some(found) => Flown::Found(Found { outcome, stored, ..found }),
             None => Flown::Again,
         }
     }
