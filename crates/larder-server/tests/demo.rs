@@ -80,6 +80,15 @@ fn every_printed_line_does_what_it_says_without_redis() {
     assert!(text.lines().filter(|line| line.starts_with("ok   curl -i")).count() > 30, "{text}");
 }
 
+#[test]
+fn an_admin_token_is_needed_sent_and_never_printed() {
+    let mut command = larder(&["demo", "--check", "--level", "1"]);
+    let output = command.env("LARDER_ADMIN_TOKEN", "s3cret-token").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("Bearer $LARDER_ADMIN_TOKEN") && !text.contains("s3cret"), "{text}");
+}
+
 #[tokio::test]
 async fn every_printed_line_does_what_it_says_with_redis() {
     let server = RedisServer::start().await;

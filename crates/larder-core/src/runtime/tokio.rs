@@ -61,9 +61,7 @@ fn tick(clock: &Weak<SystemClock>) {
 
 impl Runtime for TokioRuntime {
     fn now(&self) -> Moment {
-        let now = self.clock.now();
-        self.clock.coarse.set(now);
-        now
+        self.clock.now()
     }
 
     fn coarse_clock(&self) -> CoarseClock {

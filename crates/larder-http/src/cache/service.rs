@@ -439,7 +439,10 @@ fn found_answer(config: &Config, asked: &Asked, found: &Found<StoredResponse>) -
 
 /// The fast path: nothing is taken from the request but what the answer depends on.
 fn hit(config: &Config, parts: &Parts, key: &[u8], found: &Found<StoredResponse>) -> Response<Body> {
-    let name = key.split(|&b| b == b'~').next().unwrap_or_default();
+    let name = match config.style.key {
+        true => key.split(|&b| b == b'~').next().unwrap_or_default(),
+        false => b"",
+    };
     let told = Told::found(found, name, config.calendar());
     give(config, parts.method == Method::HEAD, &parts.headers, &found.value, &told)
 }

@@ -51,6 +51,9 @@ async fn answer(step: &Step) -> Result<Parts, String> {
     for (name, value) in &step.headers {
         request = request.header(*name, value);
     }
+    if let Some(token) = &step.token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
     let body = Full::new(Bytes::from(step.body.clone().unwrap_or_default()));
     let request = request.body(body).map_err(|e| chain(&e))?;
     let exchange = async {

@@ -13,6 +13,8 @@ pub(super) struct Step {
     pub(super) address: SocketAddr,
     pub(super) path: String,
     pub(super) headers: Vec<(&'static str, String)>,
+    /// The admin token, which is sent and not printed.
+    pub(super) token: Option<String>,
     pub(super) body: Option<String>,
     pub(super) status: u16,
     /// Each header, and how its value begins.
@@ -52,6 +54,9 @@ impl Step {
         for (name, value) in &self.headers {
             let _ = write!(line, " -H '{name}: {value}'");
         }
+        if self.token.is_some() {
+            line.push_str(" -H \"Authorization: Bearer $LARDER_ADMIN_TOKEN\"");
+        }
         if let Some(body) = &self.body {
             let _ = write!(line, " -d '{body}'");
         }
@@ -73,17 +78,15 @@ pub(super) fn steps(
         address,
         path: path.to_owned(),
         headers: Vec::new(),
+        token: None,
         body: None,
         status,
         expect: Vec::new(),
     };
     let get = |about, path: &str| step(api, about, "GET", path, 200);
-    let on_admin = |about, method, path: &str, status| {
-        let step = step(admin, about, method, path, status);
-        match admin_token {
-            Some(token) => step.header("Authorization", &format!("Bearer {token}")),
-            None => step,
-        }
+    let on_admin = |about, method, path: &str, status| Step {
+        token: admin_token.map(str::to_owned),
+        ..step(admin, about, method, path, status)
     };
     let facets = "/api/v1/facets?q=backup";
     let one = "/api/v1/repositories/7";
