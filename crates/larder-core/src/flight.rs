@@ -64,14 +64,16 @@ pub enum Failure {
 /// the caller goes away, it moves to a task: nobody waits for a load that somebody else has stopped polling.
 #[derive(Default)]
 enum Work {
-    /// Done, or not begun, or in a task.
+    /// Not there to be polled yet: the leader looks into the remote tier, or polls the loader for the first time.
     #[default]
+    Ahead,
+    /// Done, or in a task.
     Elsewhere,
     /// Between two polls of the leading caller.
     Resting(BoxFuture<'static, ()>),
     /// Being polled by the leading caller.
     Polled,
-    /// Being polled by the leading caller, who is to hand it over when he is done.
+    /// Ahead or being polled, and somebody has joined: the leading caller is to hand it over.
     Wanted,
 }
 
@@ -102,7 +104,15 @@ impl Flight {
     ///
     /// Cancel safe: dropped, the work moves to a task.
     pub(crate) async fn carry(&self, runtime: &Arc<dyn Runtime>, work: BoxFuture<'static, ()>) {
-        *self.work.lock() = Work::Resting(work);
+        {
+            let mut place = self.work.lock();
+            if matches!(*place, Work::Wanted) {
+                *place = Work::Elsewhere;
+                drop(place);
+                return runtime.spawn(work);
+            }
+            *place = Work::Resting(work);
+        }
         // Should the caller go away, somebody else does the work.
         let _moves = OnDrop(|| self.hand_over(runtime));
         poll_fn(|cx| {
@@ -118,7 +128,7 @@ impl Flight {
             };
             let done = work.as_mut().poll(cx).is_ready();
             let mut place = self.work.lock();
-            match (done, std::mem::take(&mut *place)) {
+            match (done, std::mem::replace(&mut *place, Work::Elsewhere)) {
                 (true, _) => Poll::Ready(()),
                 (false, Work::Wanted) => {
                     drop(place);
@@ -137,12 +147,12 @@ impl Flight {
     /// Somebody depends on the load who does not poll it: it moves to a task.
     fn hand_over(&self, runtime: &Arc<dyn Runtime>) {
         let mut place = self.work.lock();
-        match std::mem::take(&mut *place) {
+        match std::mem::replace(&mut *place, Work::Elsewhere) {
             Work::Resting(work) => {
                 drop(place);
                 runtime.spawn(work);
             }
-            Work::Polled | Work::Wanted => *place = Work::Wanted,
+            Work::Ahead | Work::Polled | Work::Wanted => *place = Work::Wanted,
             Work::Elsewhere => {}
         }
     }

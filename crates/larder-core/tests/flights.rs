@@ -404,3 +404,32 @@ async fn those_who_waited_hear_whether_the_value_was_stored() {
         assert_eq!((found.value.len(), found.stored), (100, stored));
     }
 }
+
+/// The same, but the second caller comes while the first one is still in the very first poll of the loader: before there is
+/// anything to hand over. It must be handed over as soon as there is.
+#[tokio::test]
+async fn a_load_joined_during_its_first_poll_does_not_depend_on_its_first_caller_either() {
+    let runtime = ManualRuntime::new(1);
+    let cache = alone(&runtime).await;
+    let (docs, source) = (docs(&cache), Source::new());
+    source.gate.set(false);
+    let early = Arc::new(parking_lot::Mutex::new(None));
+    let (own, other, of_source, place) = (docs.clone(), docs.clone(), source.clone(), early.clone());
+    let load = move || async move {
+        let read =
+            async move { other.get_or_load(1_u64, || async { Err::<u64, _>("one load for both") }).await };
+        let mut second = Box::pin(read);
+        let joins = std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
+        assert!(joins.await);
+        *place.lock() = Some(second);
+        of_source.read().await
+    };
+    let mut idle = Box::pin(async move { own.get_or_load(1_u64, load).await });
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(idle.as_mut().poll(cx).is_pending()));
+    assert!(first.await);
+    let second = spawn(early.lock().take().expect("it joined"));
+    settle().await;
+    source.gate.set(true);
+    assert_eq!(joined(second).await.unwrap(), joined(spawn(idle)).await.unwrap());
+    assert_eq!(source.loads(), 1);
+}
