@@ -58,14 +58,16 @@ pub use self::event::{Event, Observer};
 pub use self::flight::Failure;
 pub use self::health::{Health, RemoteHealth};
 pub use self::key::{Key, KeyWriter, LoadKey, MAX_TAG_BYTES, ToKey};
-pub use self::log::{Append, Epoch, Lineage, Mode, Opened, Record, RecordBody, Stamp};
+pub use self::log::{Append, Author, Epoch, Lineage, Mode, Opened, Record, RecordBody, Stamp};
 pub use self::namespace::{
     AnyKey, Claim, Fill, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader, Resource, Slot,
     Updated,
 };
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};
-pub use self::remote::{BreakerOptions, BreakerState, Head, Link, Remote, RemoteError, Round, Stored};
+pub use self::remote::{
+    BreakerOptions, BreakerState, Cursor, Head, Link, PEEKED, Page, Remote, RemoteError, Round, Stored,
+};
 pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime, at_once};
 pub use self::selector::{Selector, SelectorError};
 pub use self::stats::{NamespaceStats, Stats};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::node::{Applied, Batch, Node};
-use super::{Append, Epoch};
+use super::{Append, Author, Epoch};
 use crate::event::{Event, Events};
 use crate::remote::{Breaker, Link, Remote, RemoteError};
 use crate::runtime::{Moment, Runtime, within};
@@ -174,9 +174,7 @@ impl Driver {
                 mode: *mode,
                 selectors: selectors.iter().map(ToString::to_string).collect(),
                 op: *op,
-                node: self.name.clone(),
-                reason: String::new(),
-                actor: String::new(),
+                author: Author { node: self.name.clone(), ..Author::default() },
             };
             let nonce = self.runtime.random();
             let at = self.call(self.remote.append(&append, self.node.position(), nonce)).await?;
@@ -198,7 +196,7 @@ impl Driver {
                 self.synchronise().await?;
                 continue;
             };
-            let round = self.call(self.remote.read(position, RECORDS)).await?;
+            let round = self.call(self.remote.follow(position, RECORDS, Duration::ZERO)).await?;
             let gap = round.records.iter().any(|record| self.node.apply(record) == Applied::Gap);
             if gap || (round.records.is_empty() && round.head != Some(position)) {
                 self.events

@@ -77,19 +77,12 @@ pub enum RecordBody {
     /// Nothing: a barrier, or the beginning of a line.
     Marker,
     /// An invalidation.
-    Invalidation {
-        /// Hard or soft.
-        mode: Mode,
-        /// What it names, as text.
-        selectors: Vec<String>,
-        /// The call that wrote it; see [`Append::op`].
-        op: u64,
-    },
+    Invalidation(Append),
     /// A record of a format this release does not know. Counts as "everything, hard".
     Unknown,
 }
 
-/// An invalidation to write.
+/// An invalidation as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     /// Hard or soft.
@@ -98,9 +91,16 @@ pub struct Append {
     pub selectors: Vec<String>,
     /// Random; tells the writer its own record.
     pub op: u64,
-    /// The node that writes it.
+    /// Who wrote it.
+    pub author: Author,
+}
+
+/// Who made an invalidation, for whoever asks later. Decides nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Author {
+    /// The node.
     pub node: String,
-    /// Why, for whoever asks later.
+    /// Why.
     pub reason: String,
     /// On whose behalf.
     pub actor: String,
@@ -117,6 +117,9 @@ pub struct Opened {
     pub since: u64,
     /// The server's time, in milliseconds since the Unix epoch.
     pub server_ms: u64,
+    /// Can the log tell its server from that server's successor? If not, an invalidation may be lost in a failover
+    /// without anybody noticing.
+    pub server_known: bool,
 }
 
 /// One row of the snapshot.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use super::table::{Column, Row, Table};
-use super::{Epoch, Lineage, Mark, Mode, Opened, Record, RecordBody, Stamp};
+use super::{Append, Epoch, Lineage, Mark, Mode, Opened, Record, RecordBody, Stamp};
 use crate::runtime::Moment;
 use crate::selector::{self, Selector, SelectorHash};
 
@@ -237,7 +237,7 @@ impl Node {
         let mut n = self.n();
         match &record.body {
             RecordBody::Marker => {}
-            RecordBody::Invalidation { mode, selectors, op } => {
+            RecordBody::Invalidation(Append { mode, selectors, op, .. }) => {
                 // An own record that is still awaited: it holds here since the call, and what was loaded since is good.
                 let own = state.pending.values().any(|p| p.op == *op);
                 n += u64::from(!own);

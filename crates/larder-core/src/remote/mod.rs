@@ -5,4 +5,4 @@ mod port;
 
 pub(crate) use self::breaker::{Breaker, Permit};
 pub use self::breaker::{BreakerOptions, BreakerState};
-pub use self::port::{Head, Link, Remote, RemoteError, Round, Stored};
+pub use self::port::{Cursor, Head, Link, PEEKED, Page, Remote, RemoteError, Round, Stored};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::log::{Append, Epoch, Opened, Record, Stamp};
+use crate::log::{Append, Epoch, Lineage, Opened, Record, Stamp};
 use crate::runtime::BoxFuture;
 
 /// A remote tier: values, and the invalidation log beside them.
@@ -46,14 +46,42 @@ pub trait Remote: Send + Sync + 'static {
     /// Where the log stands; `None` if it has no state.
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>>;
 
-    /// The records behind `position`, at most `limit`, and where the log stands.
-    fn read(&self, position: Epoch, limit: usize) -> BoxFuture<'_, Result<Round, RemoteError>>;
+    /// The records behind `position`, at most `limit`, and where the log stood just before they were read. Answers at
+    /// once if there are any, else when the first one comes, else after `wait`.
+    ///
+    /// Travels on a connection of its own: nothing else waits for it. Not answered well after `wait`, that connection is
+    /// taken for dead: the call fails, and [`log_link`](Self::log_link) goes down.
+    fn follow(
+        &self,
+        position: Epoch,
+        limit: usize,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<Round, RemoteError>>;
+
+    /// The records from before `before` (from the last one on if `None`), newest first, at most `limit`: as far back as
+    /// the log still has them.
+    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>>;
+
+    /// Some values whose keys begin with `under`, and where to go on: see [`Page`]. Every value that exists during the whole
+    /// walk is seen, perhaps more than once; values of other keys may be among them.
+    fn page<'a>(
+        &'a self,
+        under: &'a [u8],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>>;
+
+    /// Removes each of these values that still carries the epoch it was seen with. Answers how many that were.
+    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>>;
 
     /// Begins to connect, if it has not yet; goes on trying until [`close`](Self::close).
     fn connect(&self);
 
-    /// The state of the connection.
+    /// The state of the connection to the values; up if any of them can be reached.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// The state of the connection to the log. The two may differ: they are other connections, perhaps to other servers.
+    fn log_link(&self) -> watch::Receiver<Link>;
 
     /// Lets go of the connection for good.
     fn close(&self);
@@ -72,10 +100,12 @@ pub enum Stored {
 }
 
 /// Where a log stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The last position.
     pub epoch: Epoch,
+    /// Where older lines were cut.
+    pub lineage: Lineage,
     /// How far back the stamps reach.
     pub since: u64,
 }
@@ -88,6 +118,27 @@ pub struct Round {
     /// What came behind the position asked for, in order.
     pub records: Vec<Record>,
 }
+
+/// How far a walk through the values has come. The default is its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which server, where there are several.
+    pub server: u32,
+    /// The server's own cursor.
+    pub at: u64,
+}
+
+/// Some values, on a walk through all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Name and first bytes of each; as many as [`PEEKED`] at least, if the value has so many.
+    pub values: Vec<(Vec<u8>, Bytes)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// The bytes of a value that a [`Page`] shows: enough for key, epoch and tags of all but odd entries.
+pub const PEEKED: usize = 4096;
 
 /// The connection to a remote tier.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A remote tier in this process: the same promises as a real one, and switches to break them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::EPOCH_OFFSET;
 use crate::log::{Append, Epoch, Lineage, Mode, Opened, Record, RecordBody, Stamp};
-use crate::remote::{Head, Link, Remote, RemoteError, Round, Stored};
+use crate::remote::{Cursor, Head, Link, PEEKED, Page, Remote, RemoteError, Round, Stored};
 use crate::runtime::{BoxFuture, Moment, Runtime};
 
 /// What is broken now.
@@ -30,12 +30,13 @@ pub struct TestRemote {
     state: Mutex<State>,
     faults: Mutex<Faults>,
     changed: Notify,
+    appended: Notify,
     link: watch::Sender<Link>,
 }
 
 #[derive(Default)]
 struct State {
-    values: HashMap<Vec<u8>, (Bytes, Moment)>,
+    values: BTreeMap<Vec<u8>, (Bytes, Moment)>,
     log: Option<Log>,
     gets: usize,
 }
@@ -56,6 +57,7 @@ impl TestRemote {
             state: Mutex::default(),
             faults: Mutex::default(),
             changed: Notify::new(),
+            appended: Notify::new(),
             link: watch::Sender::new(Link::Up { generation: 1 }),
         })
     }
@@ -171,6 +173,12 @@ impl TestRemote {
     }
 }
 
+impl Log {
+    fn head(&self) -> Head {
+        Head { epoch: self.last, lineage: self.lineage.clone(), since: self.since }
+    }
+}
+
 fn record(log: &mut Log, now: u64, prev: Option<Epoch>, body: RecordBody) {
     log.last.at = now.max(log.last.at + 1);
     log.records.push(Record { epoch: log.last, prev, body });
@@ -226,7 +234,10 @@ impl Remote for TestRemote {
             let mut state = self.state.lock();
             let log = self.enter(&mut state, position, nonce);
             let server_ms = self.now_micros() / 1000;
-            Ok(Opened { head: log.last, lineage: log.lineage.clone(), since: log.since, server_ms })
+            let Head { epoch: head, lineage, since } = log.head();
+            drop(state);
+            self.appended.notify_waiters();
+            Ok(Opened { head, lineage, since, server_ms, server_known: true })
         })
     }
 
@@ -241,17 +252,16 @@ impl Remote for TestRemote {
             let mut state = self.state.lock();
             let now = self.now_micros();
             let log = self.enter(&mut state, position, nonce);
-            let body = RecordBody::Invalidation {
-                mode: append.mode,
-                selectors: append.selectors.clone(),
-                op: append.op,
-            };
+            let body = RecordBody::Invalidation(append.clone());
             let prev = Some(log.last);
             record(log, now, prev, body);
             for selector in &append.selectors {
                 log.stamps.insert((append.mode, selector.clone()), log.last.at);
             }
-            Ok(log.last)
+            let token = log.last;
+            drop(state);
+            self.appended.notify_waiters();
+            Ok(token)
         })
     }
 
@@ -269,23 +279,98 @@ impl Remote for TestRemote {
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
         Box::pin(async move {
             self.reach(false).await?;
-            Ok(self.state.lock().log.as_ref().map(|log| Head { epoch: log.last, since: log.since }))
+            Ok(self.state.lock().log.as_ref().map(Log::head))
         })
     }
 
-    fn read(&self, position: Epoch, limit: usize) -> BoxFuture<'_, Result<Round, RemoteError>> {
+    fn follow(
+        &self,
+        position: Epoch,
+        limit: usize,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<Round, RemoteError>> {
+        Box::pin(async move {
+            let mut over = std::pin::pin!(self.runtime.sleep(wait));
+            let mut waited = false;
+            let mut head = None;
+            loop {
+                let mut appended = std::pin::pin!(self.appended.notified());
+                appended.as_mut().enable();
+                self.reach(false).await?;
+                {
+                    let state = self.state.lock();
+                    // The peek goes before the wait, and is not repeated after it.
+                    let head = *head.get_or_insert_with(|| state.log.as_ref().map(|log| log.last));
+                    let records = state.log.iter().flat_map(|log| &log.records);
+                    let records: Vec<_> =
+                        records.filter(|r| r.epoch.at > position.at).take(limit).cloned().collect();
+                    if !records.is_empty() || waited {
+                        return Ok(Round { head, records });
+                    }
+                }
+                tokio::select! {
+                    biased;
+                    () = appended => {}
+                    () = &mut over => waited = true,
+                }
+            }
+        })
+    }
+
+    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
         Box::pin(async move {
             self.reach(false).await?;
             let state = self.state.lock();
-            let Some(log) = &state.log else { return Ok(Round { head: None, records: Vec::new() }) };
-            let records = log.records.iter().filter(|r| r.epoch.at > position.at).take(limit);
-            Ok(Round { head: Some(log.last), records: records.cloned().collect() })
+            let records = state.log.iter().flat_map(|log| log.records.iter().rev());
+            let records = records.filter(|r| before.is_none_or(|before| r.epoch.at < before));
+            Ok(records.take(limit).cloned().collect())
+        })
+    }
+
+    fn page<'a>(
+        &'a self,
+        under: &'a [u8],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let (state, now) = (self.state.lock(), self.runtime.now());
+            let skip = usize::try_from(cursor.at).unwrap_or(usize::MAX);
+            let values: Vec<_> = state.values.iter().skip(skip).take(limit.max(1)).collect();
+            let seen = skip + values.len();
+            let live = values.into_iter().filter(|(key, (_, until))| key.starts_with(under) && now < *until);
+            let values =
+                live.map(|(key, (bytes, _))| (key.clone(), bytes.slice(..bytes.len().min(PEEKED)))).collect();
+            let next = (seen < state.values.len())
+                .then(|| Cursor { server: 0, at: u64::try_from(seen).unwrap_or(u64::MAX) });
+            Ok(Page { values, next })
+        })
+    }
+
+    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
+        Box::pin(async move {
+            self.reach(false).await?;
+            let mut state = self.state.lock();
+            let mut discarded = 0;
+            for (key, epoch) in values {
+                let there = state.values.get(key).and_then(|(bytes, _)| epoch_of(bytes));
+                if there == Some(*epoch) {
+                    state.values.remove(key);
+                    discarded += 1;
+                }
+            }
+            Ok(discarded)
         })
     }
 
     fn connect(&self) {}
 
     fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    fn log_link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{Append, BoxFuture, Epoch, Head, Link, Opened, Remote, RemoteError, Round, Stamp, Stored};
+use larder_core::{
+    Append, BoxFuture, Cursor, Epoch, Head, Link, Opened, Page, Record, Remote, RemoteError, Round, Stamp,
+    Stored,
+};
 use tokio::sync::watch;
 
 use super::Gate;
@@ -100,8 +103,30 @@ impl Remote for GatedRemote {
         self.inner.head()
     }
 
-    fn read(&self, position: Epoch, limit: usize) -> BoxFuture<'_, Result<Round, RemoteError>> {
-        self.inner.read(position, limit)
+    fn follow(
+        &self,
+        position: Epoch,
+        limit: usize,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<Round, RemoteError>> {
+        self.inner.follow(position, limit, wait)
+    }
+
+    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
+        self.inner.history(before, limit)
+    }
+
+    fn page<'a>(
+        &'a self,
+        under: &'a [u8],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
+        self.inner.page(under, cursor, limit)
+    }
+
+    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
+        self.inner.discard(values)
     }
 
     fn connect(&self) {
@@ -110,6 +135,10 @@ impl Remote for GatedRemote {
 
     fn link(&self) -> watch::Receiver<Link> {
         self.inner.link()
+    }
+
+    fn log_link(&self) -> watch::Receiver<Link> {
+        self.inner.log_link()
     }
 
     fn close(&self) {

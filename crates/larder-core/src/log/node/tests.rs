@@ -21,7 +21,7 @@ fn batch(mode: Mode, text: &str, op: u64) -> Batch {
 }
 
 fn opened(head: Epoch, cuts: &[Epoch], since: u64) -> Opened {
-    Opened { head, lineage: Lineage::new(cuts.to_vec()), since, server_ms: 0 }
+    Opened { head, lineage: Lineage::new(cuts.to_vec()), since, server_ms: 0, server_known: true }
 }
 
 fn stamp(text: &str, at: u64) -> Stamp {
@@ -29,8 +29,12 @@ fn stamp(text: &str, at: u64) -> Stamp {
 }
 
 fn record(prev: Epoch, epoch: Epoch, mode: Mode, text: &str, op: u64) -> Record {
-    let body = RecordBody::Invalidation { mode, selectors: vec![text.to_owned()], op };
+    let body = invalidation(mode, vec![text.to_owned()], op);
     Record { epoch, prev: Some(prev), body }
+}
+
+fn invalidation(mode: Mode, selectors: Vec<String>, op: u64) -> RecordBody {
+    RecordBody::Invalidation(Append { mode, selectors, op, author: crate::log::Author::default() })
 }
 
 fn synchronise(node: &Node, opened: &Opened, stamps: &[Stamp]) {
@@ -167,11 +171,7 @@ fn a_long_list_becomes_records_that_are_settled_one_by_one() {
     let batches = Batch::of(Mode::Hard, selectors, || ops.next().unwrap());
     assert_eq!(batches.iter().map(|b| b.selectors.len()).collect::<Vec<_>>(), [256, 256, 88]);
     batches.iter().for_each(|b| node.invalidate(b, true, Moment::ORIGIN));
-    let body = |b: &Batch| RecordBody::Invalidation {
-        mode: b.mode,
-        selectors: b.selectors.iter().map(ToString::to_string).collect(),
-        op: b.op,
-    };
+    let body = |b: &Batch| invalidation(b.mode, b.selectors.iter().map(ToString::to_string).collect(), b.op);
     node.apply(&Record { epoch: epoch(11), prev: Some(epoch(10)), body: body(&batches[0]) });
     assert_eq!(node.pending(), 600 - 256);
     assert_eq!(node.check_remote(b"a:599", &[], epoch(11)).0, Verdict::Dead);
