@@ -198,7 +198,7 @@ impl CacheBuilder {
 
 /// Waits until the log is open, or it is clear that it will not be for now.
 async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
-    let mut link = side.remote.link();
+    let mut link = side.remote.log_link();
     let mut opened = side.driver.opened();
     let refused = async {
         let down = link.wait_for(|l| matches!(l, Link::Down { reason } if !reason.is_empty())).await;
@@ -209,6 +209,7 @@ async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
     };
     let started = within(runtime, defaults::START_WAIT, async {
         tokio::select! {
+            biased;
             _ = opened.wait_for(|opened| *opened) => None,
             reason = refused => Some(reason),
         }
