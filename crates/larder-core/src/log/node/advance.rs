@@ -68,11 +68,6 @@ impl Node {
         self.state.read().own.has_unsent()
     }
 
-    /// Is the record of `op` on its way?
-    pub(crate) fn awaits(&self, op: u64) -> bool {
-        self.state.read().own.awaits(op)
-    }
-
     /// The log has answered the append of `op`: its record stands at `token`.
     pub(crate) fn answered(&self, op: u64, token: Epoch) {
         let mut state = self.state.write();

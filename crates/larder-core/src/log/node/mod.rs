@@ -176,6 +176,12 @@ impl Node {
         (verdict, n)
     }
 
+    /// Could this node tell whether something loaded at `epoch` was invalidated since?
+    pub(crate) fn verifies(&self, epoch: Epoch) -> bool {
+        let state = self.state.read();
+        state.position.is_some_and(|p| state.lineage.holds(p.line, epoch)) && epoch.at >= state.covered
+    }
+
     /// Is an invalidation of this entry on its way to the log? Then what was loaded is not stored there yet.
     pub(crate) fn is_pending(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
         self.state.read().own.mode_of(key, tags).is_some()
