@@ -304,7 +304,7 @@ impl Remote for TestRemote {
                     let records = state.log.iter().flat_map(|log| &log.records);
                     let records: Vec<_> =
                         records.filter(|r| r.epoch.at > position.at).take(limit).cloned().collect();
-                    if !records.is_empty() || waited {
+                    if !records.is_empty() || head != Some(position) || waited {
                         return Ok(Round { head, records });
                     }
                 }
@@ -336,14 +336,15 @@ impl Remote for TestRemote {
         Box::pin(async move {
             self.reach(false).await?;
             let (state, now) = (self.state.lock(), self.runtime.now());
-            let skip = usize::try_from(cursor.at).unwrap_or(usize::MAX);
-            let values: Vec<_> = state.values.iter().skip(skip).take(limit.max(1)).collect();
-            let seen = skip + values.len();
-            let live = values.into_iter().filter(|(key, (_, until))| key.starts_with(under) && now < *until);
+            // By hash, so that the place of a value does not depend on the others.
+            let place = |key: &[u8]| xxhash_rust::xxh3::xxh3_64(key) >> 1;
+            let mut ahead: Vec<_> = state.values.iter().filter(|(key, _)| place(key) >= cursor.at).collect();
+            ahead.sort_unstable_by_key(|(key, _)| place(key));
+            let next = ahead.get(limit.max(1)).map(|(key, _)| Cursor { server: 0, at: place(key) });
+            ahead.truncate(limit.max(1));
+            let live = ahead.into_iter().filter(|(key, (_, until))| key.starts_with(under) && now < *until);
             let values =
                 live.map(|(key, (bytes, _))| (key.clone(), bytes.slice(..bytes.len().min(PEEKED)))).collect();
-            let next = (seen < state.values.len())
-                .then(|| Cursor { server: 0, at: u64::try_from(seen).unwrap_or(u64::MAX) });
             Ok(Page { values, next })
         })
     }
