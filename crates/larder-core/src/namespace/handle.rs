@@ -329,7 +329,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let tags = loaded.tags.as_deref().unwrap_or_default();
         let last = |mode| self.engine.node.last(mode, key.as_bytes(), tags);
         let last = last(Mode::Soft).max(last(Mode::Hard));
-        match last > Moment::default() && loaded.mark.loaded <= last.plus(lag) {
+        let began = loaded.now.minus(loaded.cost);
+        match last > Moment::default() && began <= last.plus(lag) {
             true => Lifetime { fresh_for: life.fresh_for.min(lag), stale_for: Duration::ZERO },
             false => life,
         }
