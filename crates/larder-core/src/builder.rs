@@ -12,6 +12,8 @@ use crate::policy::{Policy, defaults};
 use crate::remote::{Breaker, BreakerOptions, Link, Remote};
 use crate::runtime::{Runtime, TokioRuntime, within};
 
+const LEAST_DISCONNECTED_TTL: Duration = Duration::from_secs(3);
+
 /// Something that becomes a remote tier: `Redis::at(..)` of `larder-redis`, or a tier that is one already.
 pub trait RemoteConfig: Send + 'static {
     /// Checks the configuration and makes the tier. Connects nowhere.
@@ -38,6 +40,7 @@ pub struct CacheBuilder {
     budget: Duration,
     enabled: bool,
     stamp_limit: usize,
+    disconnected_ttl: Duration,
 }
 
 impl Default for CacheBuilder {
@@ -52,6 +55,7 @@ impl Default for CacheBuilder {
             budget: defaults::REMOTE_BUDGET,
             enabled: true,
             stamp_limit: defaults::STAMP_LIMIT,
+            disconnected_ttl: defaults::DISCONNECTED_TTL,
         }
     }
 }
@@ -113,6 +117,14 @@ impl CacheBuilder {
         self
     }
 
+    /// How long a node that is cut off from the log goes on serving an entry: counted from when it was last known to be
+    /// caught up, or, if that is later, from when it began to load that entry itself. Without a remote tier nothing is
+    /// cut off. Default: 60 s.
+    pub fn disconnected_ttl(mut self, ttl: Duration) -> Self {
+        self.disconnected_ttl = ttl;
+        self
+    }
+
     /// Builds the cache, and waits for its remote tier a second at the most.
     ///
     /// # Errors
@@ -121,7 +133,10 @@ impl CacheBuilder {
         self.check()?;
         let runtime = self.runtime.unwrap_or_else(|| Arc::new(TokioRuntime::current()));
         let events = Arc::new(Events::new(self.observers));
-        let node = Arc::new(Node::new(self.stamp_limit));
+        let node = Arc::new(match &self.remote {
+            Some(_) if self.enabled => Node::new(self.stamp_limit, self.disconnected_ttl),
+            _ => Node::alone(self.stamp_limit),
+        });
         let remote = match self.remote {
             Some(config) if self.enabled => {
                 let remote = config.build(runtime.clone())?;
@@ -142,7 +157,7 @@ impl CacheBuilder {
         };
         if let Some(side) = &remote {
             side.remote.connect();
-            runtime.spawn(Box::pin(side.driver.clone().run()));
+            side.driver.start();
             start(side, &*runtime, &events).await;
         }
         let engine = Engine::new(runtime, self.memory, node, remote, events, self.enabled);
@@ -164,6 +179,13 @@ impl CacheBuilder {
         if self.breaker.failures == 0 {
             return wrong("breaker.failures", "0".into(), "must be at least 1");
         }
+        if self.disconnected_ttl < LEAST_DISCONNECTED_TTL {
+            return wrong(
+                "disconnected_ttl",
+                format!("{:?}", self.disconnected_ttl),
+                "must be at least 3 s: a node that follows the log asks it once a second",
+            );
+        }
         if self.stamp_limit < 16 {
             return wrong("stamp_limit", self.stamp_limit.to_string(), "must be at least 16");
         }
@@ -176,7 +198,7 @@ impl CacheBuilder {
 
 /// Waits until the log is open, or it is clear that it will not be for now.
 async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
-    let mut link = side.remote.link();
+    let mut link = side.remote.log_link();
     let mut opened = side.driver.opened();
     let refused = async {
         let down = link.wait_for(|l| matches!(l, Link::Down { reason } if !reason.is_empty())).await;
@@ -187,6 +209,7 @@ async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
     };
     let started = within(runtime, defaults::START_WAIT, async {
         tokio::select! {
+            biased;
             _ = opened.wait_for(|opened| *opened) => None,
             reason = refused => Some(reason),
         }

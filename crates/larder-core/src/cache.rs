@@ -12,10 +12,10 @@ use crate::engine::{Engine, Invalidated};
 use crate::error::{NamespaceError, PatternError};
 use crate::event::Event;
 use crate::health::Health;
-use crate::log::Mode;
+use crate::log::{Arrival, Epoch, Mode};
 use crate::namespace::{AnyKey, Handle, Namespace, NoLoader, Resource, register};
 use crate::outcome::SkipReason;
-use crate::policy::Policy;
+use crate::policy::{Policy, defaults};
 use crate::runtime::Runtime;
 use crate::selector::Selector;
 use crate::stats::Stats;
@@ -138,6 +138,14 @@ impl Cache {
             selectors.push(selector);
         }
         Ok(self.invalidate(selectors).await)
+    }
+
+    /// Waits until this node has come as far as `token`, at most [`ARRIVAL_WAIT`](crate::defaults::ARRIVAL_WAIT). For
+    /// front doors; with a handle at hand see [`Namespace::at_least`].
+    ///
+    /// Cancel safe.
+    pub async fn arrive(&self, token: Epoch) -> Arrival {
+        self.engine.arrive(token, defaults::ARRIVAL_WAIT).await
     }
 
     /// What has been counted since the process began.

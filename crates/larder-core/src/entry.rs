@@ -38,6 +38,8 @@ struct Rest {
     /// How long it may be served stale, in nanoseconds. All copies share this, so it is not the moment but the span: it
     /// stays what it is when one copy's fresh life is cut short.
     stale_for: u64,
+    /// When this node began to load it; zero if another one did.
+    loaded: Moment,
 }
 
 /// A number that may change in place.
@@ -81,7 +83,7 @@ impl Entry {
             seen: Cell::new(mark.n),
             fresh_until: Cell::new(fresh_until.as_nanos()),
             stored,
-            rest: Some(Arc::new(Rest { tags, epoch: mark.epoch, stale_for })),
+            rest: Some(Arc::new(Rest { tags, epoch: mark.epoch, stale_for, loaded: mark.loaded })),
             weight: 0,
         }
     }
@@ -102,6 +104,11 @@ impl Entry {
     /// Where the log stood when the load began; `None`: nowhere known, the entry stays in this process.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
         self.rest.as_ref().and_then(|rest| rest.epoch)
+    }
+
+    /// When this node began to load it; zero if another one did.
+    pub(crate) fn loaded(&self) -> Moment {
+        self.rest.as_ref().map_or(Moment::default(), |rest| rest.loaded)
     }
 
     fn usable_until(&self) -> u64 {

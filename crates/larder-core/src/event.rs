@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::Key;
-use crate::log::Mode;
+use crate::log::{LogState, Mode};
 use crate::outcome::{Outcome, SkipReason, Tier};
 use crate::remote::BreakerState;
 
@@ -91,6 +91,13 @@ pub enum Event {
         /// To this.
         to: BreakerState,
     },
+    /// This node stands otherwise to the log.
+    LogState {
+        /// From this.
+        from: LogState,
+        /// To this.
+        to: LogState,
+    },
     /// Part of the log went by unseen: what cannot be verified is a miss.
     Gap {
         /// How it was noticed.
@@ -116,6 +123,7 @@ impl Event {
             Event::RemoteConnectionFailed { .. } => "cache_redis_connection_failed",
             Event::LocalOnly { .. } => "cache_local_only",
             Event::Breaker { .. } => "cache_breaker",
+            Event::LogState { .. } => "cache_log_state",
             Event::Gap { .. } => "cache_gap",
         }
     }
@@ -194,6 +202,7 @@ fn trace(event: &Event) {
         Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),
         Event::LocalOnly { reason } => say!(warn, reason),
         Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
+        Event::LogState { from, to } => say!(info, from = from.as_str(), to = to.as_str()),
         Event::Gap { reason } => say!(warn, reason),
     }
 }

@@ -58,10 +58,12 @@ pub use self::event::{Event, Observer};
 pub use self::flight::Failure;
 pub use self::health::{Health, RemoteHealth};
 pub use self::key::{Key, KeyWriter, LoadKey, MAX_TAG_BYTES, ToKey};
-pub use self::log::{Append, Author, Epoch, Lineage, Mode, Opened, Record, RecordBody, Stamp};
+pub use self::log::{
+    Append, Arrival, Author, Epoch, Lineage, LogState, Mode, NoEpoch, Opened, Record, RecordBody, Stamp,
+};
 pub use self::namespace::{
-    AnyKey, Claim, Fill, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader, Resource, Slot,
-    Updated,
+    AnyKey, AtLeast, Claim, Fill, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader, Resource,
+    Slot, Updated,
 };
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};

@@ -21,6 +21,7 @@ pub struct Policy {
     pub(crate) max_stored_size: usize,
     pub(crate) memory: bool,
     pub(crate) remote: bool,
+    pub(crate) replica_lag: Duration,
 }
 
 impl Policy {
@@ -46,12 +47,21 @@ impl Policy {
             max_stored_size: Self::DEFAULT_MAX_STORED_SIZE,
             memory: true,
             remote: true,
+            replica_lag: Duration::ZERO,
         }
     }
 
     /// The same policy with another ttl.
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// The loaders read from replicas that may lag so far behind: a load that began within this time after an
+    /// invalidation of its entry is kept only for this time, and never served stale. Default: zero, they read from the
+    /// primary.
+    pub fn replica_lag(mut self, lag: Duration) -> Self {
+        self.replica_lag = lag;
         self
     }
 
@@ -217,6 +227,10 @@ pub mod defaults {
     pub const INVALIDATE_WAIT: Duration = SECOND;
     /// How long `build` waits for the remote tier before it starts without.
     pub const START_WAIT: Duration = SECOND;
+    /// How long a node that hears nothing of the log goes on serving what it cannot verify.
+    pub const DISCONNECTED_TTL: Duration = Duration::from_secs(60);
+    /// How long a read that names a token waits for this node to reach it.
+    pub const ARRIVAL_WAIT: Duration = Duration::from_millis(500);
     /// How many selectors one generation of the local stamp table holds.
     pub const STAMP_LIMIT: usize = 65_536;
     /// How long a key whose answer may not be shared is remembered.

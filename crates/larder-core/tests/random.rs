@@ -141,7 +141,13 @@ impl World {
             76..79 => self.break_something(),
             79..82 => self.rig.remote.set(|f| (f.down, f.hang, f.hold_stores) = (false, false, false)),
             82 => self.restart().await,
-            83 => self.rig.advance(Duration::from_secs(self.chance.below(90))),
+            83 => {
+                // Second by second: a load that is under way takes its yields, not the whole leap.
+                for _ in 0..self.chance.below(90) {
+                    self.rig.advance(SECOND);
+                    settle().await;
+                }
+            }
             84..90 => self.rig.advance(Duration::from_millis(self.chance.below(3000))),
             _ => {
                 for _ in 0..self.chance.below(40) {
@@ -279,6 +285,8 @@ impl World {
             read.await.unwrap();
         }
         let cache = self.cache.clone();
+        // What a lost log took with it is noticed by a round or two, and sent again.
+        self.rig.drive(self.rig.runtime.sleep(5 * SECOND)).await;
         self.rig.eventually("nothing is queued", || cache.stats().pending_invalidations == 0).await;
         let done = self.rig.drive(cache.invalidate([Selector::all()])).await;
         assert_eq!(done.state, Delivery::Delivered);
@@ -388,7 +396,7 @@ async fn no_read_returns_what_was_invalidated_before_it_began() {
     }
     let seeds = match option_env!("LARDER_SEED").and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (1..=8).collect(),
+        None => (1..=4).collect(),
     };
     for seed in seeds {
         let seed = Seed(seed);

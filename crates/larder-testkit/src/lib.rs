@@ -26,6 +26,16 @@
 //! real program on a port of its own, puts a [`FaultProxy`] in between when it needs a bad network, and waits for a
 //! state with [`wait_for`] instead of sleeping.
 //!
+//! Where one server is not enough there are whole topologies, made of the same [`RedisServer`]s:
+//!
+//! | | is | goes wrong by |
+//! |---|---|---|
+//! | [`RedisCluster`] | three primaries, each with a replica | [`fail_over`](RedisCluster::fail_over), [`depose`](RedisCluster::depose), [`cut_replication`](RedisCluster::cut_replication), [`begin_migration`](RedisCluster::begin_migration) |
+//! | [`RedisSentinel`] | a primary, two replicas, three Sentinels | [`fail_over`](RedisSentinel::fail_over), [`depose`](RedisSentinel::depose), [`cut_replication`](RedisSentinel::cut_replication) |
+//!
+//! Each such method returns when all servers agree on the outcome; what a client notices on the way is what a test is
+//! about. No proxy goes in front of their nodes: these tell clients their own addresses.
+//!
 //! Everything here belongs to one test: it is started by it, is gone when dropped, and shares no port and no
 //! directory with another test. Everything panics instead of returning an error where a test could only unwrap.
 //!
@@ -37,14 +47,20 @@
 )]
 
 mod background;
+mod cluster;
 mod origin;
 mod ports;
 mod proxy;
 mod redis;
+mod replication;
+mod sentinel;
+mod settle;
 mod wait;
 
+pub use cluster::{Migration, RedisCluster, RedisClusterBuilder};
 pub use origin::CountingOrigin;
 pub use ports::free_port;
 pub use proxy::{Fault, FaultProxy};
 pub use redis::{RedisServer, RedisServerBuilder, Reply};
+pub use sentinel::RedisSentinel;
 pub use wait::{wait_for, wait_until};

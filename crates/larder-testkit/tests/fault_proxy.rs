@@ -213,6 +213,32 @@ async fn a_reset_ends_connections_that_a_black_hole_holds() {
     expect_reset(&mut new).await;
 }
 
+/// The server has done the work, and the answer is in the proxy's hands when the connection is reset: the lane that
+/// holds it and the reset notice the change independently, in any order.
+#[tokio::test]
+async fn a_held_answer_is_lost_by_a_reset_however_soon_that_is_over() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.addr()).await;
+    for round in 0..300 {
+        let mut client = client(&proxy).await;
+        ping(&mut client).await;
+        proxy.set(Fault::HalfOpen);
+        send(&mut client, "INCR n").await;
+        wait_for(SOON, "the command's effect", async || {
+            server.command(&["GET", "n"]).await.unwrap() == Reply::Bulk((round + 1).to_string().into())
+        })
+        .await;
+        proxy.set(Fault::Reset);
+        if round % 2 == 0 {
+            proxy.set(Fault::None);
+        }
+        let mut byte = [0];
+        let heard = client.read(&mut byte).await;
+        assert!(heard.is_err(), "round {round}: heard {heard:?}");
+        proxy.set(Fault::None);
+    }
+}
+
 #[tokio::test]
 async fn a_trickle_brings_the_whole_answer_in_pieces() {
     let server = RedisServer::start().await;

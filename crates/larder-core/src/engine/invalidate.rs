@@ -59,7 +59,8 @@ impl Engine {
         let driver = remote.driver.clone();
         self.runtime.spawn(Box::pin(async move {
             // The caller may be gone; the record is written all the same.
-            let _ = done.send(driver.publish(&batches).await);
+            let author = driver.author();
+            let _ = done.send(driver.publish(&batches, &author).await);
         }));
         match within(&*self.runtime, defaults::INVALIDATE_WAIT, answer).await {
             Ok(Ok(Ok(token))) => Some(Some(token)),

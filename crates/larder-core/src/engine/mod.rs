@@ -17,7 +17,7 @@ use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
 use crate::key::{Identity, Key, Probe};
-use crate::log::{Node, Verdict};
+use crate::log::{Arrival, Epoch, Mode, Node, Verdict};
 use crate::memory::{Glance, Memory};
 use crate::outcome::SkipReason;
 use crate::policy::defaults;
@@ -120,6 +120,9 @@ impl Engine {
     /// for [`in_memory`](Self::in_memory).
     #[inline(always)]
     pub(crate) fn fresh_in_memory(&self, key: &Probe<'_>, now: Moment) -> Option<Glance> {
+        if !self.node.serves_any(now) {
+            return None;
+        }
         let n = self.node.n();
         self.memory.fresh(key, n, now)
     }
@@ -132,6 +135,8 @@ impl Engine {
             return InMemory::Nothing;
         }
         match entry.freshness(now) {
+            // Nothing is wrong with it that could be known; but this node has heard of the log too long ago to know.
+            _ if !self.node.serves(entry.loaded(), now) => InMemory::Nothing,
             Freshness::Fresh => InMemory::Fresh(entry),
             Freshness::Stale => InMemory::Stale(entry),
             Freshness::Expired => {
@@ -165,13 +170,14 @@ impl Engine {
 
     /// When an entry was expired softly, and its stale window began: not when somebody first looks.
     pub(crate) fn expired_at(&self, key: &[u8], entry: &Entry, now: Moment) -> Moment {
-        self.node.expired_at(key, entry.tags()).min(now)
+        self.node.last(Mode::Soft, key, entry.tags()).min(now)
     }
 
     /// Puts an entry into memory, unless it is too heavy or what is there may not be replaced by it.
     pub(crate) fn admit(&self, key: &Key, entry: Entry, over: &Over<'_>, now: Moment) -> bool {
         let valid = |there: &Entry| {
             self.node.check_since(key.as_bytes(), there.tags(), there.seen()) == Verdict::Valid
+                && self.node.serves(there.loaded(), now)
         };
         let new = entry.clone();
         self.memory.admit(key, entry, |there| match (over, there) {
@@ -283,6 +289,14 @@ impl Engine {
             remote.close();
         }
         in_time
+    }
+
+    /// Waits until this node's log has come as far as `token`, for `limit` at the most.
+    pub(crate) async fn arrive(&self, token: Epoch, limit: Duration) -> Arrival {
+        match &self.remote {
+            Some(remote) => remote.driver.arrive(token, limit).await,
+            None => Arrival::Unknown,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

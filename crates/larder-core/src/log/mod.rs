@@ -13,7 +13,10 @@ mod table;
 
 use std::fmt;
 
+use crate::runtime::Moment;
+
 pub(crate) use self::driver::Driver;
+pub use self::driver::{Arrival, LogState};
 pub use self::lineage::Lineage;
 pub(crate) use self::node::{Batch, Node, Verdict};
 
@@ -25,6 +28,34 @@ pub struct Epoch {
     pub line: u64,
     /// The position on it: microseconds of the server's time, or one more than the last.
     pub at: u64,
+}
+
+impl std::str::FromStr for Epoch {
+    type Err = NoEpoch;
+
+    /// Reads what [`Display`](fmt::Display) wrote.
+    fn from_str(text: &str) -> Result<Self, NoEpoch> {
+        let (line, at) = text.split_once('-').ok_or(NoEpoch)?;
+        let is = |part: &str, length, digit: fn(&u8) -> bool| {
+            (1..=length).contains(&part.len()) && part.as_bytes().iter().all(digit)
+        };
+        if line.len() != 16 || !is(line, 16, u8::is_ascii_hexdigit) || !is(at, 16, u8::is_ascii_digit) {
+            return Err(NoEpoch);
+        }
+        let line = u64::from_str_radix(line, 16).map_err(|_| NoEpoch)?;
+        let at = at.parse().ok().filter(|at| *at < Self::END).ok_or(NoEpoch)?;
+        Ok(Epoch { line, at })
+    }
+}
+
+/// Text that is no position in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no position in a log: it is 16 hexadecimal digits, `-`, and a number below 2^52")]
+pub struct NoEpoch;
+
+impl Epoch {
+    /// No position lies so far: the year 2112.
+    const END: u64 = 1 << 52;
 }
 
 impl fmt::Display for Epoch {
@@ -39,6 +70,8 @@ pub(crate) struct Mark {
     pub(crate) n: u64,
     /// `None`: this node has no position yet, so what is loaded never goes to a remote tier.
     pub(crate) epoch: Option<Epoch>,
+    /// When this node began to load it; zero if another one did.
+    pub(crate) loaded: Moment,
 }
 
 /// Hard: never served again. Soft: stale, may be served while it is loaded again.

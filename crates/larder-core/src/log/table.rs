@@ -24,8 +24,8 @@ pub(super) struct Column {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
     columns: [Column; 2],
-    /// When it was last expired softly: from there on stale windows run. Orders nothing.
-    pub(super) expired: Moment,
+    /// When each was: from there on stale windows run, and replicas catch up. Orders nothing.
+    when: [Moment; 2],
 }
 
 impl Row {
@@ -37,13 +37,22 @@ impl Row {
         self.columns[mode as usize]
     }
 
+    pub(super) fn when(&self, mode: Mode) -> Moment {
+        self.when[mode as usize]
+    }
+
+    pub(super) fn set_when(&mut self, mode: Mode, when: Moment) {
+        let there = &mut self.when[mode as usize];
+        *there = when.max(*there);
+    }
+
     fn join(self, other: Row) -> Row {
         let max = |m: Mode| Column {
             n: self.get(m).n.max(other.get(m).n),
             at: self.get(m).at.max(other.get(m).at),
         };
-        let expired = self.expired.max(other.expired);
-        Row { columns: [max(Mode::Soft), max(Mode::Hard)], expired }
+        let when = |m: Mode| self.when(m).max(other.when(m));
+        Row { columns: [max(Mode::Soft), max(Mode::Hard)], when: [when(Mode::Soft), when(Mode::Hard)] }
     }
 }
 

@@ -177,7 +177,7 @@ fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Optio
 impl<V: Send + Sync + 'static> Lead<V> {
     fn new(handle: Arc<Handle<V>>, key: Key, flight: Arc<Flight>, now: Moment) -> Self {
         // Until `begin` says better: whoever fills without it has read its data after this, and not before.
-        let mark = handle.engine().node.mark();
+        let mark = handle.engine().node.mark(now);
         Lead { handle, key, flight, mark, started: now, refresh: false, landed: false }
     }
 
@@ -240,8 +240,8 @@ impl<V: Send + Sync + 'static> Lead<V> {
 
     /// The load begins now: what is invalidated from here on does not get its result.
     pub fn begin(&mut self) {
-        self.mark = self.handle.engine().node.mark();
         self.started = self.handle.engine().runtime.now();
+        self.mark = self.handle.engine().node.mark(self.started);
     }
 
     /// Ends the load with a value: stored, and given to those who wait.
@@ -368,10 +368,10 @@ impl<V: Send + Sync + 'static> Flying<V> {
         match landing {
             Landing::Value { entry, outcome, tier, began, stored } => {
                 // Tags are known only now: was the result invalidated between the load's start and this arrival?
-                let node = &self.handle.engine().node;
+                let engine = self.handle.engine();
                 let good = *began >= self.arrived
-                    || node.check_since(self.key.as_bytes(), entry.tags(), *began) == Verdict::Valid;
-                if !good {
+                    || engine.node.check_since(self.key.as_bytes(), entry.tags(), *began) == Verdict::Valid;
+                if !good || !engine.node.serves(entry.loaded(), engine.clock.now()) {
                     return Flown::Again;
                 }
                 let outcome = if *outcome == Outcome::Miss { Outcome::Coalesced } else { *outcome };

@@ -245,7 +245,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
     /// The entry of `key` in the remote tier, if it is valid and not expired. It enters memory on the way.
     pub(crate) async fn fetch(self: &Arc<Self>, key: &Key) -> Option<Entry> {
         let (Some(remote), Some(codec)) = (&self.engine.remote, &self.codec) else { return None };
-        if !self.engine.enabled || !self.policy.remote {
+        // A node that has heard of the log too long ago cannot tell what is valid of what others have loaded.
+        let serves = || self.engine.node.serves_any(self.engine.clock.now());
+        if !self.engine.enabled || !self.policy.remote || !serves() {
             return None;
         }
         let rejected = |reject: Reject| {
@@ -281,7 +283,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let now = self.engine.runtime.now();
         let age = remote.driver.server_millis(now).saturating_sub(envelope.stored_at_ms);
         let stored = now.minus(Duration::from_millis(age));
-        let mark = Mark { n, epoch: Some(envelope.epoch) };
+        let mark = Mark { n, epoch: Some(envelope.epoch), loaded: Moment::default() };
         let weight = weight(key, (self.weigh)(&value), &envelope.tags);
         let value: AnyValue = Arc::new(value);
         let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life);
@@ -316,6 +318,22 @@ impl<V: Send + Sync + 'static> Handle<V> {
         Lifetime::new(ttl, policy.stale_while_revalidate, policy.jitter, self.engine.runtime.random())
     }
 
+    /// A load that began within the lag of the replicas after an invalidation may have read what that had replaced: what it
+    /// brought is kept only until they have caught up.
+    fn life_after_lag(&self, key: &Key, loaded: &Loaded<'_>) -> Lifetime {
+        let (lag, life) = (self.policy.replica_lag, loaded.life);
+        if lag.is_zero() {
+            return life;
+        }
+        let tags = loaded.tags.as_deref().unwrap_or_default();
+        let last = |mode| self.engine.node.last(mode, key.as_bytes(), tags);
+        let last = last(Mode::Soft).max(last(Mode::Hard));
+        match last > Moment::default() && loaded.mark.loaded <= last.plus(lag) {
+            true => Lifetime { fresh_for: life.fresh_for.min(lag), stale_for: Duration::ZERO },
+            false => life,
+        }
+    }
+
     /// Stores a value that was just loaded: memory now, the remote tier in the background. Answers the entry, and whether
     /// a tier has it.
     pub(crate) fn store(self: &Arc<Self>, key: &Key, value: Arc<V>, loaded: Loaded<'_>) -> (Entry, bool) {
@@ -323,7 +341,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let size = (self.weigh)(&value);
         let weight = weight(key, size, &loaded.tags);
         let any: AnyValue = value.clone();
-        let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, loaded.life);
+        let life = self.life_after_lag(key, &loaded);
+        let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, life);
         entry.weight = weight;
         let skip = |reason| {
             engine.events.emit(|| Event::Skip { key: key.to_string(), reason });

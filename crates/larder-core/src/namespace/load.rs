@@ -123,7 +123,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
             claim = claim::claim(&self, &Probe::from(&key));
         }
-        self.load_apart(&key, load).await
+        self.load_apart(&key, load, Outcome::Skip).await
     }
 
     /// Loads for everybody.
@@ -189,12 +189,13 @@ impl<V: Send + Sync + 'static> Handle<V> {
     }
 
     /// Loads for this caller, in a task of its own all the same; stores nothing.
-    async fn load_apart<E: Send + Sync + 'static>(
+    pub(super) async fn load_apart<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         key: &Key,
         load: impl Begin<V, E>,
+        outcome: Outcome,
     ) -> Result<Found<V>, LoadError<E>> {
-        self.counters.read(Outcome::Skip);
+        self.counters.read(outcome);
         let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
         let (done, answer) = tokio::sync::oneshot::channel();
         let mut work: BoxFuture<'static, ()> = Box::pin(async move {
@@ -209,7 +210,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         result.map(|value| Found {
             value: Arc::new(value),
-            outcome: Outcome::Skip,
+            outcome,
             tier: None,
             age: std::time::Duration::ZERO,
             ttl: std::time::Duration::ZERO,

@@ -1,5 +1,6 @@
 //! Handles: what code holds to read and write a namespace.
 
+mod at_least;
 mod claim;
 mod handle;
 mod load;
@@ -10,6 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::at_least::AtLeast;
 pub use self::claim::{Claim, Fill, Flown, Flying, Lead, LookedUp};
 pub(crate) use self::handle::Handle;
 use self::load::Loader;
@@ -145,10 +147,7 @@ where
 
     fn start<Q: LoadKey<K>>(&self, key: Q) -> load::Start<V, E> {
         let name = self.handle.key(&key).to_key();
-        let loader = self.loader.clone();
-        let loader = loader.expect("only `loader` makes a handle whose K is a key: AnyKey is none");
-        let key = key.into_key();
-        self.handle.start(name, move || loader(key))
+        self.handle.start(name, self.loading(key))
     }
 }
 

@@ -23,7 +23,8 @@ pub struct Slot<V: Send + Sync + 'static> {
 
 impl<V: Send + Sync + 'static> Slot<V> {
     pub(super) fn new(handle: Arc<Handle<V>>, key: Key) -> Self {
-        let (mark, started) = (handle.engine().node.mark(), handle.engine().runtime.now());
+        let started = handle.engine().runtime.now();
+        let mark = handle.engine().node.mark(started);
         Slot { handle, key, mark, started }
     }
 
@@ -90,7 +91,7 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     // As old as the value it was made from: the same epoch, what is left of its life.
     let new = Arc::new(new);
     let loaded = Loaded {
-        mark: Mark { n: old.seen(), epoch: old.epoch() },
+        mark: Mark { n: old.seen(), epoch: old.epoch(), loaded: old.loaded() },
         now: engine.runtime.now(),
         life: remaining(&old, now),
         tags: old.shared_tags(),

@@ -1,7 +1,7 @@
 //! A remote tier whose answers to GET can be held up: the bytes are read, and on their way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +20,8 @@ pub(crate) struct GatedRemote {
     pub(crate) gets: Gate,
     /// Shut: an append is written and not answered.
     pub(crate) appends: Gate,
-    /// Shut: the log is not opened.
-    pub(crate) opens: Gate,
+    /// Shut: appends are refused at once.
+    pub(crate) accepting: AtomicBool,
     /// Shut: the append that [`hold_append`](Self::hold_append) names is not even written.
     pub(crate) held: Gate,
     read: AtomicUsize,
@@ -31,9 +31,10 @@ pub(crate) struct GatedRemote {
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
-        let (gets, appends, opens, held) = (Gate::open(), Gate::open(), Gate::open(), Gate::open());
+        let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
+        let accepting = AtomicBool::new(true);
         let (read, appended, hold) = Default::default();
-        Arc::new(GatedRemote { inner, gets, appends, opens, held, read, appended, hold })
+        Arc::new(GatedRemote { inner, gets, appends, accepting, held, read, appended, hold })
     }
 
     /// Holds up the append after so many more.
@@ -73,10 +74,7 @@ impl Remote for GatedRemote {
     }
 
     fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
-        Box::pin(async move {
-            self.opens.pass().await;
-            self.inner.open(position, nonce).await
-        })
+        self.inner.open(position, nonce)
     }
 
     fn append<'a>(
@@ -88,6 +86,9 @@ impl Remote for GatedRemote {
         Box::pin(async move {
             if self.appended.fetch_add(1, Ordering::SeqCst) + 1 == self.hold.load(Ordering::SeqCst) {
                 self.held.pass().await;
+            }
+            if !self.accepting.load(Ordering::SeqCst) {
+                return Err(RemoteError::refused("no appends now"));
             }
             let answer = self.inner.append(record, position, nonce).await;
             self.appends.pass().await;

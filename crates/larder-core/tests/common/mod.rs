@@ -140,6 +140,8 @@ impl Rig {
             .runtime(self.runtime.clone())
             .observer(self.events.clone())
             .breaker(BreakerOptions { failures: 5, open_for: 30 * SECOND })
+            // Time moves in leaps here, and no node follows the log while it leaps. Tests about that set it.
+            .disconnected_ttl(Duration::MAX)
     }
 
     /// A process that starts now.

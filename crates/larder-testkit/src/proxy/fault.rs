@@ -37,6 +37,15 @@ pub(super) struct Setting {
     pub(super) resets: u64,
 }
 
+impl Setting {
+    /// What to do with bytes of a connection that was accepted after so many `resets`, going `direction`.
+    pub(super) fn verdict(self, resets: u64, direction: Direction) -> Verdict {
+        // The connection is about to be reset, though not by the lane that asks: whatever the fault is by now, what was
+        // held must not slip out before that.
+        if self.resets == resets { self.fault.verdict(direction) } else { Verdict::Hold }
+    }
+}
+
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -61,14 +70,14 @@ pub(super) enum Verdict {
 
 impl Fault {
     /// What this fault does to bytes going `direction`.
-    pub(super) fn verdict(self, direction: Direction) -> Verdict {
+    fn verdict(self, direction: Direction) -> Verdict {
         let answers = direction == Direction::Answers;
         match self {
             Self::BlackHole => Verdict::Hold,
             Self::HalfOpen if answers => Verdict::Hold,
             Self::Latency(age) if answers => Verdict::Age(age),
             Self::Trickle { bytes, every } if answers => Verdict::Piece(bytes.max(1), every),
-            // A reset ends the connection as a whole, elsewhere.
+            // A reset ends the connections that were open; it does nothing to the bytes of those that are not.
             Self::None
             | Self::Refuse
             | Self::Reset
@@ -76,5 +85,23 @@ impl Fault {
             | Self::Latency(_)
             | Self::Trickle { .. } => Verdict::Pass,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Held by a half-open connection, then reset, then healed: the lane may look at any of these moments.
+    #[test]
+    fn bytes_of_a_connection_that_is_to_be_reset_are_held_whatever_the_fault_is_by_now() {
+        let faults = [Fault::None, Fault::Reset, Fault::Refuse, Fault::HalfOpen, Fault::BlackHole];
+        for fault in faults {
+            for direction in [Direction::Requests, Direction::Answers] {
+                let setting = Setting { fault, resets: 3 };
+                assert_eq!(setting.verdict(2, direction), Verdict::Hold, "{fault:?} {direction:?}");
+            }
+        }
+        assert_eq!(Setting { fault: Fault::None, resets: 3 }.verdict(3, Direction::Answers), Verdict::Pass);
     }
 }

@@ -24,9 +24,11 @@ struct Chunk {
 
 /// Carries bytes until the sender closes or the receiver is gone, then closes towards the receiver.
 ///
-/// Reading goes on while chunks wait to be written, else a latency would add up chunk by chunk.
+/// Reading goes on while chunks wait to be written, else a latency would add up chunk by chunk. `resets` is how many
+/// resets had been ordered before the connection was accepted.
 pub(super) async fn carry(
     direction: Direction,
+    resets: u64,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut setting: watch::Receiver<Setting>,
@@ -47,7 +49,7 @@ pub(super) async fn carry(
     let write = async {
         while let Some(chunk) = waiting.recv().await {
             let last = chunk.bytes.is_empty();
-            if deliver(chunk, direction, &mut to, &mut setting).await.is_err() || last {
+            if deliver(chunk, direction, resets, &mut to, &mut setting).await.is_err() || last {
                 break;
             }
         }
@@ -64,12 +66,13 @@ pub(super) async fn carry(
 async fn deliver(
     chunk: Chunk,
     direction: Direction,
+    resets: u64,
     to: &mut WriteHalf<'_>,
     setting: &mut watch::Receiver<Setting>,
 ) -> io::Result<()> {
     let mut rest = chunk.bytes.as_slice();
     loop {
-        let verdict = setting.borrow_and_update().fault.verdict(direction);
+        let verdict = setting.borrow_and_update().verdict(resets, direction);
         let (count, wait) = match verdict {
             Verdict::Pass => (rest.len(), Duration::ZERO),
             Verdict::Age(age) => (rest.len(), age.saturating_sub(chunk.came.elapsed())),

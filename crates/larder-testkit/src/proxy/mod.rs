@@ -132,8 +132,8 @@ async fn connection(client: TcpStream, upstream: SocketAddr, setting: watch::Rec
     let done = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let requests = lane::carry(Direction::Requests, from_client, to_server, setting.clone());
-        let answers = lane::carry(Direction::Answers, from_server, to_client, setting);
+        let requests = lane::carry(Direction::Requests, resets, from_client, to_server, setting.clone());
+        let answers = lane::carry(Direction::Answers, resets, from_server, to_client, setting);
         select! {
             biased;
             _ = &mut reset_ordered => false,

@@ -1,5 +1,9 @@
 //! What a server can be told before it starts.
 
+use std::panic::resume_unwind;
+
+use tokio::task::JoinSet;
+
 use super::RedisServer;
 
 /// Options of a [`RedisServer`].
@@ -10,6 +14,8 @@ pub struct RedisServerBuilder {
     pub(super) password: Option<String>,
     pub(super) tls: bool,
     pub(super) args: Vec<String>,
+    pub(super) bus: bool,
+    pub(super) config: Option<String>,
 }
 
 impl RedisServerBuilder {
@@ -42,6 +48,18 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Makes it a node of a cluster that is yet to be formed. Its bus, too, gets a free port of its own.
+    pub(crate) fn cluster_node(mut self) -> Self {
+        self.bus = true;
+        self
+    }
+
+    /// The text of a configuration file, which the server may rewrite and reads again when it restarts.
+    pub(crate) fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// Cancel safe: dropping the future kills the server.
@@ -52,4 +70,26 @@ impl RedisServerBuilder {
     pub async fn start(self) -> RedisServer {
         RedisServer::start_with(self).await
     }
+}
+
+/// Starts several servers at once, and returns them in the order of their builders.
+///
+/// Cancel safe: dropping the future kills them all.
+///
+/// # Panics
+/// As [`RedisServerBuilder::start`].
+pub(crate) async fn start_all(builders: Vec<RedisServerBuilder>) -> Vec<RedisServer> {
+    let mut starting = JoinSet::new();
+    for (index, builder) in builders.into_iter().enumerate() {
+        starting.spawn(async move { (index, builder.start().await) });
+    }
+    let mut servers = Vec::new();
+    while let Some(started) = starting.join_next().await {
+        match started {
+            Ok(started) => servers.push(started),
+            Err(error) => resume_unwind(error.into_panic()),
+        }
+    }
+    servers.sort_by_key(|(index, _)| *index);
+    servers.into_iter().map(|(_, server)| server).collect()
 }

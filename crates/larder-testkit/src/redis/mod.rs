@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use self::builder::RedisServerBuilder;
+pub(crate) use self::builder::start_all;
 use self::process::Process;
 pub use self::resp::Reply;
 use self::tls::Certificates;
@@ -42,10 +43,14 @@ const POLL: Duration = Duration::from_millis(3);
 /// It is killed when dropped, and also when the test process ends without dropping it.
 pub struct RedisServer {
     port: u16,
+    /// Where the other nodes of its cluster reach it, if it is in one.
+    bus_port: Option<u16>,
     password: Option<String>,
     persistent: bool,
     certificates: Option<Certificates>,
     args: Vec<String>,
+    /// Whether it has a configuration file.
+    configured: bool,
     /// `None` while killed.
     process: Mutex<Option<Process>>,
     // After `process`: the directory goes when nothing writes to it any more.
@@ -79,15 +84,21 @@ impl RedisServer {
         let certificates = options.tls.then(|| Certificates::write(directory.path()));
         let mut server = Self {
             port: 0,
+            bus_port: None,
             password: options.password,
             persistent: options.persistent,
             certificates,
             args: options.args,
+            configured: options.config.is_some(),
             process: Mutex::new(None),
             directory,
         };
+        if let Some(text) = options.config {
+            std::fs::write(server.config_path(), text).expect("the server's directory is writable");
+        }
         for _ in 0..PORT_ATTEMPTS {
             server.port = free_port();
+            server.bus_port = options.bus.then(free_port);
             match server.launch().await {
                 Ok(()) => return server,
                 Err(NotStarted::PortTaken) => {}
@@ -115,6 +126,21 @@ impl RedisServer {
     /// Its address, the same for its whole life.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The port of its cluster bus.
+    pub(crate) fn bus_port(&self) -> Option<u16> {
+        self.bus_port
+    }
+
+    /// Whether it is there, if only paused.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.process.lock().as_mut().is_some_and(|process| !process.has_ended())
+    }
+
+    /// Whether it can answer: neither killed, nor paused, nor ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.lock().as_mut().is_some_and(Process::is_running)
     }
 
     /// The PEM file with the authority that a client must trust.
@@ -254,6 +280,9 @@ impl RedisServer {
     }
 
     fn configure(&self, command: &mut Command) {
+        if self.configured {
+            command.arg(self.config_path());
+        }
         let append = if self.persistent { "yes" } else { "no" };
         command.args(["--daemonize", "no", "--bind", "127.0.0.1", "--save", "", "--appendonly", append]);
         command.args(["--appendfsync", "always", "--dir"]).arg(self.directory.path());
@@ -277,16 +306,23 @@ impl RedisServer {
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
+        if let Some(port) = self.bus_port {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
         command.args(&self.args);
     }
 
-    fn living(&self, act: impl FnOnce(&Process) -> io::Result<()>) {
-        let process = self.process.lock();
-        act(process.as_ref().expect("the server is alive")).expect("a child takes its parent's signals");
+    fn living(&self, act: impl FnOnce(&mut Process) -> io::Result<()>) {
+        let mut process = self.process.lock();
+        act(process.as_mut().expect("the server is alive")).expect("a child takes its parent's signals");
     }
 
     fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.directory.path().join("redis.conf")
     }
 
     fn log_path(&self) -> PathBuf {

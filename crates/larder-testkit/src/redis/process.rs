@@ -19,6 +19,7 @@ const SIGNAL_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) struct Process {
     child: Child,
     watchdog: Child,
+    paused: bool,
 }
 
 impl Process {
@@ -27,7 +28,7 @@ impl Process {
         let mut child = command.stdin(Stdio::null()).spawn()?;
         let watchdog = shell(WATCHDOG, child.id()).arg(directory).stdin(Stdio::piped()).spawn();
         match watchdog {
-            Ok(watchdog) => Ok(Self { child, watchdog }),
+            Ok(watchdog) => Ok(Self { child, watchdog, paused: false }),
             Err(error) => {
                 end(&mut child);
                 Err(error)
@@ -40,16 +41,24 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether the child has neither ended nor been stopped by us.
+    pub(super) fn is_running(&mut self) -> bool {
+        !self.paused && !self.has_ended()
+    }
+
     /// Stops the child (SIGSTOP); returns when it is stopped.
-    pub(super) fn pause(&self) -> io::Result<()> {
+    pub(super) fn pause(&mut self) -> io::Result<()> {
+        self.paused = true;
         self.signal("STOP")?;
         self.wait_for_state(|state| state == 'T')
     }
 
     /// Lets a stopped child go on (SIGCONT).
-    pub(super) fn resume(&self) -> io::Result<()> {
+    pub(super) fn resume(&mut self) -> io::Result<()> {
         self.signal("CONT")?;
-        self.wait_for_state(|state| state != 'T')
+        self.wait_for_state(|state| state != 'T')?;
+        self.paused = false;
+        Ok(())
     }
 
     fn signal(&self, name: &str) -> io::Result<()> {

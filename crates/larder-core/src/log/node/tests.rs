@@ -2,8 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::advance::Applied;
+use super::own::PENDING_LIMIT;
 use super::*;
 use crate::key::Key;
+use crate::log::{Append, Opened, Record, RecordBody, Stamp};
+use crate::selector::Selector;
 
 const LINE: u64 = 7;
 const LIMIT: usize = 1 << 16;
@@ -38,12 +42,12 @@ fn invalidation(mode: Mode, selectors: Vec<String>, op: u64) -> RecordBody {
 }
 
 fn synchronise(node: &Node, opened: &Opened, stamps: &[Stamp]) {
-    node.synchronise(opened, stamps, Moment::ORIGIN);
+    node.synchronise(opened, stamps, Moment::ORIGIN, Moment::ORIGIN);
 }
 
 /// A node that stands at `at`, with stamps that reach back to the beginning.
 fn node_at(at: u64) -> Node {
-    let node = Node::new(LIMIT);
+    let node = Node::new(LIMIT, Duration::MAX);
     synchronise(&node, &opened(epoch(at), &[], 0), &[]);
     node
 }
@@ -68,7 +72,10 @@ fn a_record_is_applied_only_if_it_follows_the_position() {
     assert_eq!((node.position(), since(&node, node.n())), (Some(epoch(10)), Verdict::Valid));
     assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Next);
     assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Gap, "not twice");
-    assert_eq!(Node::new(LIMIT).apply(&record(epoch(10), epoch(11), Mode::Hard, "*", 1)), Applied::Gap);
+    assert_eq!(
+        Node::new(LIMIT, Duration::MAX).apply(&record(epoch(10), epoch(11), Mode::Hard, "*", 1)),
+        Applied::Gap
+    );
 }
 
 #[test]
@@ -113,7 +120,7 @@ fn an_own_record_moves_the_position_and_not_the_counter() {
     let node = node_at(10);
     let before = node.n();
     own(&node, Mode::Hard, "a:1", 5);
-    let loaded = node.mark();
+    let loaded = node.mark(Moment::ORIGIN);
     node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
     assert_eq!((since(&node, before), since(&node, loaded.n)), (Verdict::Dead, Verdict::Valid));
     assert_eq!(node.n(), loaded.n, "so that hits need no look-up");
@@ -140,7 +147,9 @@ fn an_expire_and_an_invalidate_of_one_selector_are_pending_each_for_itself() {
     node.apply(&record(epoch(10), epoch(20), Mode::Soft, "a:1", 6));
     assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
     let mut ops = 100..;
-    let waiting = node.take_pending(|| ops.next().unwrap());
+    assert!(node.take_unsent(|| ops.next().unwrap()).is_empty(), "its call is still sending it");
+    node.unanswered(5);
+    let waiting = node.take_unsent(|| ops.next().unwrap());
     assert_eq!((waiting.len(), waiting[0].mode), (1, Mode::Hard));
 }
 
@@ -157,7 +166,7 @@ fn an_overflowing_queue_becomes_everything_and_no_record_under_way_settles_it() 
     node.apply(&record(epoch(10), epoch(20), Mode::Hard, &format!("b:{last}"), last + 1));
     node.answered(last + 1, epoch(20));
     assert_eq!(node.pending(), 1);
-    let taken = node.take_pending(|| 9999);
+    let taken = node.take_unsent(|| 9999);
     assert_eq!((taken.len(), taken[0].selectors.clone(), taken[0].op), (1, vec![Selector::all()], 9999));
     node.apply(&record(epoch(20), epoch(30), Mode::Hard, "*", 9999));
     assert_eq!((node.pending(), remote(&node, epoch(30))), (0, Verdict::Valid));
@@ -280,7 +289,7 @@ fn a_position_too_old_for_the_stamps_is_a_miss() {
 /// came only over the feed and was lost, so `covered` stays.
 #[test]
 fn what_the_table_has_forgotten_stays_forgotten() {
-    let node = Node::new(16);
+    let node = Node::new(16, Duration::MAX);
     synchronise(&node, &opened(epoch(10), &[], 0), &[]);
     let before = node.n();
     for at in 11..400 {
@@ -297,7 +306,7 @@ fn what_the_table_has_forgotten_stays_forgotten() {
 #[test]
 fn a_row_that_was_moved_to_the_barrier_is_not_forgotten_silently() {
     // One row in each generation of each part, and names that all fall into one part.
-    let node = Node::new(16);
+    let node = Node::new(16, Duration::MAX);
     let part = |text: &str| select(text).hash() >> 60;
     let mut near = (0..).map(|i| format!("b:{i}")).filter(|text| part(text) == part("a:1"));
     synchronise(&node, &opened(epoch(10), &[], 0), &[]);
@@ -319,18 +328,18 @@ fn a_row_that_was_moved_to_the_barrier_is_not_forgotten_silently() {
 
 #[test]
 fn an_expired_entry_knows_when_by_whatever_way_it_heard() {
-    let node = Node::new(LIMIT);
+    let node = Node::new(LIMIT, Duration::MAX);
     // The server's clock shows 5 s when this process's shows 1000 s.
     let now = Moment::from_nanos(1_000_000_000_000);
     let head = Opened { server_ms: 5000, ..opened(epoch(5_000_000), &[], 0) };
     let soft = Stamp { mode: Mode::Soft, ..stamp("a:1", 3_000_000) };
-    node.synchronise(&head, &[soft], now);
-    assert_eq!(node.expired_at(b"a:1", &[]), Moment::from_nanos(998_000_000_000), "from the snapshot");
+    node.synchronise(&head, &[soft], now, now);
+    assert_eq!(node.last(Mode::Soft, b"a:1", &[]), Moment::from_nanos(998_000_000_000), "from the snapshot");
     node.apply(&record(epoch(5_000_000), epoch(6_000_000), Mode::Soft, "a:2", 1));
-    assert_eq!(node.expired_at(b"a:2", &[]), Moment::from_nanos(1_001_000_000_000), "from the feed");
+    assert_eq!(node.last(Mode::Soft, b"a:2", &[]), Moment::from_nanos(1_001_000_000_000), "from the feed");
     node.invalidate(&batch(Mode::Soft, "a:3", 9), true, now);
     node.apply(&record(epoch(6_000_000), epoch(9_000_000), Mode::Soft, "a:3", 9));
-    assert_eq!(node.expired_at(b"a:3", &[]), now, "from a call here, however late its record comes");
+    assert_eq!(node.last(Mode::Soft, b"a:3", &[]), now, "from a call here, however late its record comes");
 }
 
 #[derive(Clone, Debug)]
@@ -364,11 +373,11 @@ proptest! {
     /// valid was not invalidated since its load, by either clock, and one that is called stale not hard.
     #[test]
     fn no_verdict_is_better_than_what_a_perfect_memory_would_give(steps in steps()) {
-        let node = Node::new(16);
+        let node = Node::new(16, Duration::MAX);
         synchronise(&node, &opened(epoch(10), &[], 0), &[]);
         let tags: [Box<[u8]>; 1] = [b"t".as_slice().into()];
         let keys: Vec<Key> = (0..4_u64).map(|i| Key::of(("a", i))).collect();
-        let mut marks = vec![(node.mark(), 0)];
+        let mut marks = vec![(node.mark(Moment::ORIGIN), 0)];
         let mut applied: Vec<(Mode, Selector, u64)> = Vec::new();
         let mut at = 10;
         for (i, step) in steps.iter().enumerate() {
@@ -395,7 +404,7 @@ proptest! {
                     synchronise(&node, &opened(epoch(at), &[], 0), &stamps);
                 }
             }
-            marks.push((node.mark(), applied.len()));
+            marks.push((node.mark(Moment::ORIGIN), applied.len()));
             // Some of them each time.
             for (mark, heard) in marks.iter().skip(i % 8).step_by(8) {
                 for key in &keys {

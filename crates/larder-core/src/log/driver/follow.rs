@@ -1,0 +1,132 @@
+//! Reading the log: rounds, and the snapshot where a round shows a gap.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{CALL_LIMIT, Driver, ROUND, SILENCE, pause};
+use crate::event::Event;
+use crate::log::node::Looked;
+use crate::remote::{Link, RemoteError};
+use crate::runtime::Moment;
+
+/// Records read at one time.
+const RECORDS: usize = 1000;
+/// Attempts to read the snapshot before giving up until later: a log that moves faster than it can be read.
+const ATTEMPTS: usize = 20;
+/// Pauses after failures: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How often a node opens the log although nothing is wrong: the keys of a log that nobody opens run out.
+const RENEWAL: Duration = Duration::from_secs(3600);
+
+impl Driver {
+    /// Follows the log for as long as the cache lives.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut link = self.remote.log_link();
+        let (mut wait, mut opened) = (BACKOFF.0, self.runtime.now());
+        loop {
+            self.say_state();
+            let up = match &*link.borrow_and_update() {
+                Link::Closed => return,
+                Link::Down { .. } => false,
+                Link::Up { .. } => true,
+            };
+            if !up {
+                tokio::select! {
+                    biased;
+                    () = self.until_stopped() => return,
+                    changed = link.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+            let round = tokio::select! {
+                biased;
+                () = self.until_stopped() => return,
+                round = self.round(&mut opened) => round,
+            };
+            match round {
+                Ok(()) => wait = BACKOFF.0,
+                Err(error) => {
+                    tracing::debug!(target: "larder", %error, "the log is out of reach; trying again");
+                    self.say_state();
+                    if pause(&self, wait, &mut link).await {
+                        return;
+                    }
+                    wait = (wait * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// One look at the log, which waits for something to come.
+    async fn round(&self, opened: &mut Moment) -> Result<(), RemoteError> {
+        let now = self.runtime.now();
+        let Some(start) = self.node.round(now) else {
+            *opened = now;
+            return self.synchronise().await;
+        };
+        if now.since(*opened) >= RENEWAL {
+            let answer = self.call(self.remote.open(Some(start.position), self.runtime.random())).await?;
+            let answered = self.runtime.now();
+            if answered.since(now) <= CALL_LIMIT {
+                *opened = now;
+                self.learn_server_time(answer.server_ms, answered);
+            }
+        }
+        let round = self.call_within(SILENCE, self.remote.follow(start.position, RECORDS, ROUND)).await?;
+        match self.node.look(&start, &round) {
+            Looked::Moved => self.moved.notify_waiters(),
+            Looked::CaughtUp { lost: false } => {}
+            Looked::CaughtUp { lost: true } => {
+                self.events.emit(|| Event::Gap { reason: "the log has lost invalidations made here" });
+                self.wake.notify_one();
+            }
+            Looked::Gap(reason) => {
+                self.gaps.fetch_add(1, Ordering::Relaxed);
+                self.events.emit(|| Event::Gap { reason });
+                *opened = now;
+                self.synchronise().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the snapshot again and goes on from there. The answer to everything irregular.
+    async fn synchronise(&self) -> Result<(), RemoteError> {
+        for _ in 0..ATTEMPTS {
+            let (nonce, asked) = (self.runtime.random(), self.runtime.now());
+            let before = self.node.position();
+            let opened = self.call(self.remote.open(before, nonce)).await?;
+            // Taken here: reading the stamps may take its time.
+            let now = self.runtime.now();
+            if now.since(asked) > CALL_LIMIT {
+                // This process was stopped in between. The server's time that came with the answer is too old to learn from.
+                continue;
+            }
+            let stamps = self.call(self.remote.scan()).await?;
+            let head = self.call(self.remote.head()).await?;
+            let still = head.is_some_and(|head| {
+                head.epoch.line == opened.head.line
+                    && head.since == opened.since
+                    && head.epoch.at >= opened.head.at
+            });
+            if !still {
+                continue;
+            }
+            self.node.synchronise(&opened, &stamps, asked, now);
+            self.learn_server_time(opened.server_ms, now);
+            self.moved.notify_waiters();
+            let first = !self.opened.send_replace(true);
+            if first && !opened.server_known {
+                // A lost end of the log could go unnoticed: said once, at the start.
+                self.events.emit(|| Event::Gap { reason: "server_unknown" });
+            }
+            if before.is_some_and(|before| before.line != opened.head.line) {
+                self.emptied.store(true, Ordering::Release);
+                self.returned.send_modify(|times| *times += 1);
+            }
+            return Ok(());
+        }
+        Err(RemoteError::refused("the stamps change faster than they can be read"))
+    }
+}
