@@ -289,7 +289,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life);
         entry.weight = weight;
         if verdict == Verdict::Stale {
-            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));
+            // By the clock that readers go by: it is a little behind, and what has just expired would be fresh by it.
+            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, self.engine.clock.now()));
         }
         if entry.freshness(now) == Freshness::Expired {
             return None;

@@ -225,6 +225,16 @@ impl TestRedis {
         self.servers.lock().primary
     }
 
+    /// Where the primary's log stands.
+    pub fn standing(&self) -> Option<Epoch> {
+        self.on_primary(|server| server.data.log.head()).map(|head| head.epoch)
+    }
+
+    /// Scripts that the replica has not run yet: what a failover may lose.
+    pub fn unreplicated(&self) -> usize {
+        self.on_primary(|server| server.replica.as_ref().map_or(0, |replica| replica.behind.len()))
+    }
+
     /// Is that server there still?
     pub(super) fn lives(&self, server: u64) -> bool {
         self.servers.lock().all.contains_key(&server)
