@@ -237,16 +237,15 @@ impl Oracle {
     }
 
     /// A record enters the primary's history: (c) counts from here. It carries whatever its writer had called before for
-    /// these selectors; "everything" carries all that it had called.
+    /// these selectors. An "everything" that nobody has called is a queue that overflowed, and carries all that was called.
     pub(crate) fn appended(&mut self, process: Process, mode: Mode, selectors: &[Sel], epoch: Epoch, at: Time) {
         let everything = self.names.sel("*");
         for &sel in selectors {
-            let bound = if sel == everything && mode == Mode::Hard {
+            let mut bound = self.last.get(&(process, mode, sel)).copied();
+            if bound.is_none() && sel == everything {
                 let all = self.last.iter().filter(|((of, _, _), _)| *of == process);
-                all.map(|(_, seq)| *seq).max()
-            } else {
-                self.last.get(&(process, mode, sel)).copied()
-            };
+                bound = all.map(|(_, seq)| *seq).max();
+            }
             let Some(bound) = bound else { continue };
             self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound });
             if mode == Mode::Soft {

@@ -364,7 +364,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         match verdict {
             Verdict::Valid => {}
-            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, now)),
+            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, engine.clock.now())),
             Verdict::Dead => {
                 self.counters.count(Count::StoresRefused);
                 skip(SkipReason::Overtaken);
