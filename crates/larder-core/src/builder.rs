@@ -160,8 +160,12 @@ impl CacheBuilder {
             side.driver.start();
             start(side, &*runtime, &events).await;
         }
-        let engine = Engine::new(runtime, self.memory, node, remote, events, self.enabled);
-        Ok(Cache { engine: Arc::new(engine), defaults: self.defaults })
+        let returned = remote.as_ref().map(|side| side.driver.returned());
+        let engine = Arc::new(Engine::new(runtime, self.memory, node, remote, events, self.enabled));
+        if let Some(returned) = returned {
+            engine.runtime.spawn(Box::pin(Engine::push_back(Arc::downgrade(&engine), returned)));
+        }
+        Ok(Cache::new(engine, self.defaults))
     }
 
     fn check(&self) -> Result<(), BuildError> {

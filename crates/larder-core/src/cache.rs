@@ -8,16 +8,17 @@ use serde::de::DeserializeOwned;
 
 use crate::builder::CacheBuilder;
 use crate::codec::{Codec, Json};
-use crate::engine::{Engine, Invalidated};
+use crate::engine::{Engine, Explanation, Invalidated};
 use crate::error::{NamespaceError, PatternError};
 use crate::event::Event;
 use crate::health::Health;
+use crate::key::Key;
 use crate::log::{Arrival, Epoch, Mode};
 use crate::namespace::{AnyKey, Handle, Namespace, NoLoader, Resource, register};
 use crate::outcome::SkipReason;
 use crate::policy::{Policy, defaults};
 use crate::runtime::Runtime;
-use crate::selector::Selector;
+use crate::selector::{Selector, SelectorError};
 use crate::stats::Stats;
 use crate::weigh::weigh;
 
@@ -38,9 +39,20 @@ use crate::weigh::weigh;
 pub struct Cache {
     pub(crate) engine: Arc<Engine>,
     pub(crate) defaults: Policy,
+    reason: Arc<str>,
+    actor: Arc<str>,
+}
+
+/// The part of a note that records carry.
+fn noted(text: &str) -> Arc<str> {
+    text[..text.floor_char_boundary(256)].into()
 }
 
 impl Cache {
+    pub(crate) fn new(engine: Arc<Engine>, defaults: Policy) -> Self {
+        Cache { engine, defaults, reason: "".into(), actor: "".into() }
+    }
+
     /// Begins to describe a cache.
     pub fn builder() -> CacheBuilder {
         CacheBuilder::default()
@@ -118,12 +130,46 @@ impl Cache {
     ///
     /// It holds in this process from the first poll on, whatever the answer. Cancel safe.
     pub async fn invalidate(&self, selectors: impl IntoIterator<Item = Selector>) -> Invalidated {
-        self.engine.invalidate(Mode::Hard, selectors.into_iter().collect()).await
+        self.forget(Mode::Hard, selectors).await
     }
 
     /// Expires: what these selectors name is stale from now on.
     pub async fn expire(&self, selectors: impl IntoIterator<Item = Selector>) -> Invalidated {
-        self.engine.invalidate(Mode::Soft, selectors.into_iter().collect()).await
+        self.forget(Mode::Soft, selectors).await
+    }
+
+    async fn forget(&self, mode: Mode, selectors: impl IntoIterator<Item = Selector>) -> Invalidated {
+        let selectors = selectors.into_iter().collect();
+        self.engine.invalidate(mode, selectors, &self.reason, &self.actor).await
+    }
+
+    /// The same cache; what is invalidated through this clone says why, to whoever asks
+    /// [`explain`](Self::explain) later. At most 256 bytes are kept. Default: nothing.
+    pub fn because(&self, reason: &str) -> Self {
+        Cache { reason: noted(reason), ..self.clone() }
+    }
+
+    /// The same cache; what is invalidated through this clone says on whose behalf. At most 256 bytes are kept. Default:
+    /// nothing.
+    pub fn by(&self, actor: &str) -> Self {
+        Cache { actor: noted(actor), ..self.clone() }
+    }
+
+    /// What the cache knows of a key, written `trig:123`: what the tiers have, whether it may be served, and if not,
+    /// which record of the log has killed it, as far back as the log reaches. For people: it reads both tiers and the log,
+    /// and changes nothing.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Text that is no key.
+    pub async fn explain(&self, key: &str) -> Result<Explanation, PatternError> {
+        let refused = |source| PatternError { pattern: key.to_owned(), source };
+        let selector = Selector::parse(key).map_err(refused)?;
+        match selector.is_key() {
+            true => Ok(self.engine.explain(Key::parse(key.trim_ascii())).await),
+            false => Err(refused(SelectorError::NoKey)),
+        }
     }
 
     /// As [`invalidate`](Self::invalidate), with selectors as text. One that cannot be read, and nothing happens.

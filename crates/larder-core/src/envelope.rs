@@ -127,6 +127,23 @@ impl Envelope {
 
     /// Reads what [`encode`](Self::encode) wrote. The payload is a slice of `bytes`, not a copy.
     pub(crate) fn decode(bytes: &Bytes) -> Result<Envelope, Reject> {
+        let (mut envelope, payload) = Self::read(bytes)?;
+        if bytes.len() != payload.at.saturating_add(payload.len) {
+            return Err(Reject::Truncated);
+        }
+        envelope.payload = bytes.slice(payload.at..);
+        if xxh3_64(&envelope.payload) != payload.sum {
+            return Err(Reject::Checksum);
+        }
+        Ok(envelope)
+    }
+
+    /// As [`decode`](Self::decode), from the first bytes alone, as many as there are: without the payload.
+    pub(crate) fn peek(bytes: &Bytes) -> Result<Envelope, Reject> {
+        Self::read(bytes).map(|(envelope, _)| envelope)
+    }
+
+    fn read(bytes: &Bytes) -> Result<(Envelope, Payload), Reject> {
         if bytes.len() < 4 || bytes[..2] != MAGIC {
             return Err(Reject::Foreign);
         }
@@ -143,24 +160,30 @@ impl Envelope {
         };
         let cost = Duration::from_micros(u64::from(fields.u32()));
         let schema = fields.u64();
-        let [key, tags, payload] = [fields.len(), fields.len(), fields.len()];
-        let payload_sum = fields.u64();
+        let [key, tags, len] = [fields.len(), fields.len(), fields.len()];
+        let sum = fields.u64();
         let header_sum = fields.u64();
-        let body = HEADER.saturating_add(key).saturating_add(tags);
-        if bytes.len() != body.saturating_add(payload) {
-            return Err(Reject::Truncated);
-        }
-        let payload = bytes.slice(body..);
-        if checksum(&bytes[..body]) != header_sum || xxh3_64(&payload) != payload_sum {
+        let at = HEADER.saturating_add(key).saturating_add(tags);
+        let head = bytes.get(..at).ok_or(Reject::Truncated)?;
+        if checksum(head) != header_sum {
             return Err(Reject::Checksum);
         }
         if compression != 0 {
             return Err(Reject::Version);
         }
-        let tags = read_tags(&bytes[HEADER + key..body])?;
+        let tags = read_tags(&head[HEADER + key..])?;
         let key = bytes.slice(HEADER..HEADER + key);
-        Ok(Envelope { key, tags, epoch, codec, schema, stored_at_ms, life, cost, payload })
+        let payload = Bytes::new();
+        let envelope = Envelope { key, tags, epoch, codec, schema, stored_at_ms, life, cost, payload };
+        Ok((envelope, Payload { at, len, sum }))
     }
+}
+
+/// Where the payload is said to be, and its checksum.
+struct Payload {
+    at: usize,
+    len: usize,
+    sum: u64,
 }
 
 /// Over the header without the checksum itself, the key and the tags.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::engine::Engine;
+use crate::log::LogState;
 use crate::remote::{BreakerState, Link};
 
 /// How a cache is.
@@ -33,37 +34,66 @@ pub struct RemoteHealth {
     pub reason: Option<String>,
     /// The breaker.
     pub breaker: BreakerState,
-    /// Has this node opened the log? Before, nothing is stored remotely.
-    pub synchronised: bool,
-    /// Where this node's log stands.
+    /// The invalidation log.
+    pub log: LogHealth,
+}
+
+/// How this node stands to the invalidation log.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct LogHealth {
+    /// Following it, catching up, or cut off.
+    pub state: LogState,
+    /// Where this node stands. `None` before it has opened the log for the first time: until then nothing is stored
+    /// remotely.
     pub position: Option<String>,
-    /// Invalidations that wait to be delivered.
+    /// How long ago it was last known to be caught up, in milliseconds. About a second when all is well.
+    pub lag_ms: Option<u64>,
+    /// How often part of the log went by unseen.
+    pub gaps: u64,
+    /// Invalidations made here that have not come back through the log.
     pub pending_invalidations: usize,
+    /// How far back this node knows every invalidation, in milliseconds: older entries in the remote tier are misses.
+    pub horizon_ms: Option<u64>,
+}
+
+impl LogHealth {
+    pub(crate) fn of(engine: &Engine) -> Option<Self> {
+        let (driver, node) = (&engine.remote.as_ref()?.driver, &engine.node);
+        let now = engine.runtime.now();
+        let lag = |synced| u64::try_from(now.since(synced).as_millis()).unwrap_or(u64::MAX);
+        Some(LogHealth {
+            state: driver.state(),
+            position: node.position().map(|p| p.to_string()),
+            lag_ms: node.synced().map(lag),
+            gaps: driver.gaps(),
+            pending_invalidations: node.pending(),
+            horizon_ms: node.horizon_us().map(|us| us / 1000),
+        })
+    }
 }
 
 impl Health {
     pub(crate) fn of(engine: &Engine) -> Self {
-        let remote = engine.remote.as_ref().map(|side| {
+        let remote = engine.remote.as_ref().and_then(|side| {
             let (connected, reason) = match &*side.remote.link().borrow() {
                 Link::Up { .. } => (true, None),
                 Link::Down { reason } if reason.is_empty() => (false, Some("connecting".to_owned())),
                 Link::Down { reason } => (false, Some(reason.clone())),
                 Link::Closed => (false, Some("closed".to_owned())),
             };
-            let position = engine.node.position();
-            RemoteHealth {
+            Some(RemoteHealth {
                 address: side.remote.describe(),
                 connected,
                 reason,
                 breaker: side.breaker.state(),
-                synchronised: position.is_some(),
-                position: position.map(|p| p.to_string()),
-                pending_invalidations: engine.node.pending(),
-            }
+                log: LogHealth::of(engine)?,
+            })
         });
-        let well = remote
-            .as_ref()
-            .is_none_or(|r| r.connected && r.synchronised && r.breaker == BreakerState::Closed);
+        let well = remote.as_ref().is_none_or(|r| {
+            let log = r.log.position.is_some() && r.log.state != LogState::Disconnected;
+            r.connected && log && r.breaker == BreakerState::Closed
+        });
         let status = match (engine.enabled, well) {
             (false, _) => "off",
             (true, true) => "ok",

@@ -51,12 +51,12 @@ mod weigh;
 pub use self::builder::{CacheBuilder, RemoteConfig};
 pub use self::cache::Cache;
 pub use self::codec::{Codec, CodecError, Json, Raw};
-pub use self::engine::{Delivery, Invalidated};
+pub use self::engine::{Culprit, Delivery, Explained, Explanation, Invalidated, Swept};
 pub use self::envelope::{EPOCH_OFFSET, Reject};
 pub use self::error::{BuildError, LoadError, NamespaceError, PatternError};
 pub use self::event::{Event, Observer};
 pub use self::flight::Failure;
-pub use self::health::{Health, RemoteHealth};
+pub use self::health::{Health, LogHealth, RemoteHealth};
 pub use self::key::{Key, KeyWriter, LoadKey, MAX_TAG_BYTES, ToKey};
 pub use self::log::{
     Append, Arrival, Author, Epoch, Lineage, LogState, Mode, NoEpoch, Opened, Record, RecordBody, Stamp,

@@ -153,6 +153,11 @@ impl Memory {
         self.map.remove(key).is_some()
     }
 
+    /// The keys, one by one; each as long as it is there when its turn comes.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + Send + '_ {
+        self.map.iter().map(|(key, _)| key)
+    }
+
     pub(crate) fn entries(&self) -> usize {
         self.map.len()
     }

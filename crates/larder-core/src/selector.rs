@@ -113,6 +113,11 @@ impl Selector {
         }
     }
 
+    /// Does it name a key alone?
+    pub(crate) fn is_key(&self) -> bool {
+        self.kind == Kind::Key
+    }
+
     /// Was this wider than the text it was read from? Worth an event: the writer may have expected less.
     pub fn folded(&self) -> bool {
         self.folded
@@ -120,14 +125,28 @@ impl Selector {
 
     /// Does the selector name this entry? (For tests and tools; the engine looks up hashes.)
     pub fn matches(&self, key: &Key, tags: &[&str]) -> bool {
-        let name = key.name();
+        let escaped: Vec<Box<[u8]>> = tags.iter().map(|tag| key::escape_tag(tag).into()).collect();
+        self.names(key.as_bytes(), &escaped)
+    }
+
+    /// As [`matches`](Self::matches), of an entry as it is stored.
+    pub(crate) fn names(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
+        let name = key::name_of(key);
         match self.kind {
             Kind::All => true,
             Kind::Key => name == &*self.name,
             Kind::Under => {
                 name.strip_prefix(&*self.name).is_some_and(|rest| rest.is_empty() || rest[0] == b':')
             }
-            Kind::Tag => tags.iter().any(|tag| *key::escape_tag(tag) == *self.name),
+            Kind::Tag => tags.contains(&self.name),
+        }
+    }
+
+    /// What the keys of all entries that it names begin with; empty if they may begin with anything.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        match self.kind {
+            Kind::Key | Kind::Under => &self.name,
+            Kind::All | Kind::Tag => b"",
         }
     }
 
@@ -160,6 +179,9 @@ pub enum SelectorError {
     /// Starts with `:`.
     #[error("a selector that begins with `:` has no namespace")]
     NoNamespace,
+    /// A tag, a subtree or everything, where one key was asked for.
+    #[error("no key: write it without `#` and `*`, as in `trig:123`")]
+    NoKey,
     /// Longer than any key a selector may name.
     #[error("a selector of {len} bytes: at most 4096, a tag at most 1024")]
     TooLong {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::health::LogHealth;
 use crate::outcome::{Outcome, Tier};
 
 /// Copies of each counter, so that threads do not write to one line of memory.
@@ -185,4 +186,8 @@ pub struct Stats {
     pub stamps: usize,
     /// Invalidations that wait for the remote tier.
     pub pending_invalidations: usize,
+    /// The invalidation log; `None` without a remote tier.
+    pub log: Option<LogHealth>,
+    /// Entries that memory has given back to a remote tier that had lost them.
+    pub pushed_back: u64,
 }

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::*;
@@ -308,7 +307,7 @@ async fn a_process_that_starts_without_its_remote_tier_takes_it_up_when_it_comes
     assert_eq!(cache.health().status, "degraded");
     assert_eq!(read(docs(&cache), source.clone()).await.0, 1);
     rig.remote.set(|f| f.down = false);
-    until("the log is open", || cache.health().remote.unwrap().synchronised).await;
+    until("the log is open", || cache.health().remote.unwrap().log.position.is_some()).await;
     assert_eq!(cache.health().status, "ok");
     settle().await;
     assert_eq!(rig.remote.len(), 0, "loaded before any position was known: never stored remotely");

@@ -99,7 +99,7 @@ async fn a_put_during_a_remote_look_up_is_not_overwritten_by_the_promotion() {
 async fn a_value_goes_to_the_remote_tier_with_the_epoch_of_its_load() {
     let rig = Rig::new();
     let cache = rig.cache().await;
-    let position = || cache.health().remote.unwrap().position.unwrap();
+    let position = || cache.health().remote.unwrap().log.position.unwrap();
     let (slot, before) = (docs(&cache).begin(1_u64), position());
     let _ = docs(&cache).invalidate(2_u64).await;
     assert_ne!(position(), before);

@@ -1,24 +1,37 @@
 //! Invalidations: here at once, then in the log.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::event::Event;
-use crate::log::{Batch, Epoch, Mode};
+use crate::log::{Author, Batch, Epoch, Mode};
 use crate::policy::defaults;
 use crate::runtime::within;
 use crate::selector::Selector;
 
 /// What became of an invalidation. Whatever it says, it holds in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 #[must_use = "a queued invalidation is not known to other nodes yet"]
 pub struct Invalidated {
-    /// Its position in the log; `None` without a remote tier, or while queued.
+    /// Its position in the log; `None` without a remote tier, or while queued. A read that names it, on whatever node,
+    /// sees nothing older: see [`Namespace::at_least`](crate::Namespace::at_least).
     pub token: Option<Epoch>,
     /// Is it in the log?
     pub state: Delivery,
+    pub(super) engine: Arc<Engine>,
+    pub(super) selectors: Arc<[Selector]>,
+}
+
+impl fmt::Debug for Invalidated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalidated")
+            .field("token", &self.token)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far an invalidation has come.
@@ -34,32 +47,48 @@ impl Engine {
     /// Invalidates, and waits until the record is in the log and this node has reached it; at most a second.
     ///
     /// Cancel safe: dropped half-way, the invalidation holds here and goes on to the log.
-    pub(crate) async fn invalidate(self: &Arc<Self>, mode: Mode, selectors: Vec<Selector>) -> Invalidated {
+    pub(crate) async fn invalidate(
+        self: &Arc<Self>,
+        mode: Mode,
+        selectors: Vec<Selector>,
+        reason: &str,
+        actor: &str,
+    ) -> Invalidated {
         for selector in selectors.iter().filter(|s| s.folded()) {
             self.events.emit(|| Event::Folded { pattern: selector.to_string() });
         }
-        let patterns: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-        let token = if selectors.is_empty() { Some(None) } else { self.publish(mode, selectors).await };
+        let token = match selectors.is_empty() {
+            true => Some(None),
+            false => self.publish(mode, &selectors, reason, actor).await,
+        };
+        let patterns = selectors.iter().map(ToString::to_string).collect();
         self.events.emit(|| Event::Invalidated { mode, patterns, delivered: token.is_some() });
-        match token {
-            Some(token) => Invalidated { token, state: Delivery::Delivered },
-            None => Invalidated { token: None, state: Delivery::Queued },
-        }
+        let (token, state) = match token {
+            Some(token) => (token, Delivery::Delivered),
+            None => (None, Delivery::Queued),
+        };
+        Invalidated { token, state, engine: self.clone(), selectors: selectors.into() }
     }
 
     /// `None`: queued.
-    async fn publish(self: &Arc<Self>, mode: Mode, selectors: Vec<Selector>) -> Option<Option<Epoch>> {
+    async fn publish(
+        self: &Arc<Self>,
+        mode: Mode,
+        selectors: &[Selector],
+        reason: &str,
+        actor: &str,
+    ) -> Option<Option<Epoch>> {
         // The local step first: from here on no read of this process sees what is invalidated.
-        let batches = Batch::of(mode, selectors, || self.runtime.random());
+        let batches = Batch::of(mode, selectors.to_vec(), || self.runtime.random());
         for batch in &batches {
             self.node.invalidate(batch, self.remote.is_some(), self.runtime.now());
         }
         let Some(remote) = &self.remote else { return Some(None) };
         let (done, answer) = oneshot::channel();
         let driver = remote.driver.clone();
+        let author = Author { node: driver.name().into(), reason: reason.into(), actor: actor.into() };
         self.runtime.spawn(Box::pin(async move {
             // The caller may be gone; the record is written all the same.
-            let author = driver.author();
             let _ = done.send(driver.publish(&batches, &author).await);
         }));
         match within(&*self.runtime, defaults::INVALIDATE_WAIT, answer).await {

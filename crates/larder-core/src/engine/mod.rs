@@ -1,7 +1,10 @@
 //! Everything handles share: tiers, flights, log, counters. Knows no value types.
 
+mod explain;
 mod invalidate;
+mod push_back;
 mod remote_side;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,13 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
+pub use self::explain::{Culprit, Explained, Explanation};
 pub use self::invalidate::{Delivery, Invalidated};
 pub(crate) use self::remote_side::{Fetched, RemoteSide};
+pub use self::sweep::Swept;
 use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
+use crate::health::LogHealth;
 use crate::key::{Identity, Key, Probe};
 use crate::log::{Arrival, Epoch, Mode, Node, Verdict};
 use crate::memory::{Glance, Memory};
@@ -43,6 +49,9 @@ pub(crate) struct Engine {
     /// Until when any of them counts: most services have none, and ask no further.
     uncacheable_until: AtomicU64,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
+    pushed_back: AtomicU64,
+    /// One sweep at a time.
+    sweeping: Semaphore,
 }
 
 /// Work nobody waits for, counted so that it stays bounded and can be waited for at the end.
@@ -105,6 +114,8 @@ impl Engine {
             uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
             uncacheable_until: AtomicU64::new(0),
             registry: Mutex::default(),
+            pushed_back: AtomicU64::new(0),
+            sweeping: Semaphore::new(1),
         }
     }
 
@@ -309,6 +320,8 @@ impl Engine {
             flights: self.flights.len(),
             stamps: self.node.rows(),
             pending_invalidations: self.node.pending(),
+            log: LogHealth::of(self),
+            pushed_back: self.pushed_back.load(Ordering::Relaxed),
         }
     }
 }

@@ -43,6 +43,11 @@ impl Key {
         writer.to_key()
     }
 
+    /// The key as people write it, `trig:123`. Characters with a meaning of their own count as escaped.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self::from_bytes(&canonical_segments(text))
+    }
+
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         Key { hash: probe::hash_key(bytes), bytes: Arc::from(bytes) }
     }

@@ -1,7 +1,7 @@
 //! What all clones of a handle share, and the tiers as it sees them: typed look-ups and stores.
 
 use std::hash::Hasher;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Found, Hit};
 use crate::codec::Codec;
 use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over};
-use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Tags};
+use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Home, Tags};
 use crate::envelope::{Envelope, Reject};
 use crate::event::Event;
 use crate::key::{Key, KeyWriter, Prefix, Probe, ToKey, is_plain};
@@ -286,7 +286,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let mark = Mark { n, epoch: Some(envelope.epoch), loaded: Moment::default() };
         let weight = weight(key, (self.weigh)(&value), &envelope.tags);
         let value: AnyValue = Arc::new(value);
-        let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life);
+        let mut entry = Entry::new(value, envelope.tags.clone(), mark, stored, envelope.life, self.home());
+        entry.found_in_remote();
         entry.weight = weight;
         if verdict == Verdict::Stale {
             // By the clock that readers go by: it is a little behind, and what has just expired would be fresh by it.
@@ -329,7 +330,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let tags = loaded.tags.as_deref().unwrap_or_default();
         let last = |mode| self.engine.node.last(mode, key.as_bytes(), tags);
         let last = last(Mode::Soft).max(last(Mode::Hard));
-        match last > Moment::default() && loaded.mark.loaded <= last.plus(lag) {
+        let began = loaded.now.minus(loaded.cost);
+        match last > Moment::default() && began <= last.plus(lag) {
             true => Lifetime { fresh_for: life.fresh_for.min(lag), stale_for: Duration::ZERO },
             false => life,
         }
@@ -343,7 +345,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let weight = weight(key, size, &loaded.tags);
         let any: AnyValue = value.clone();
         let life = self.life_after_lag(key, &loaded);
-        let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, life);
+        let mut entry = Entry::new(any, loaded.tags, loaded.mark, now, life, self.home());
         entry.weight = weight;
         let skip = |reason| {
             engine.events.emit(|| Event::Skip { key: key.to_string(), reason });
@@ -380,7 +382,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
         }
         if self.uses_remote() {
-            stored |= self.store_remotely(key, value, &entry, loaded.cost);
+            stored |= self.store_remotely(key, value, &entry, loaded.cost, now);
         }
         let stored = stored && entry.freshness(now) != Freshness::Expired;
         (entry, stored)
@@ -395,14 +397,21 @@ impl<V: Send + Sync + 'static> Handle<V> {
     }
 
     /// True if the store is under way.
-    fn store_remotely(self: &Arc<Self>, key: &Key, value: Arc<V>, entry: &Entry, cost: Duration) -> bool {
-        let (engine, life) = (&self.engine, entry.life());
+    fn store_remotely(
+        self: &Arc<Self>,
+        key: &Key,
+        value: Arc<V>,
+        entry: &Entry,
+        cost: Duration,
+        now: Moment,
+    ) -> bool {
+        let (engine, life, left) = (&self.engine, entry.life(), entry.left(now));
         let Some(epoch) = entry.epoch() else { return false };
-        if life.total() < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
+        if left < Duration::from_millis(1) || engine.node.is_pending(key.as_bytes(), entry.tags()) {
             return false;
         }
         let (shared, handle, key) = (key, self.clone(), key.clone());
-        let (tags, stored) = (entry.shared_tags(), entry.stored);
+        let (tags, stored, entry_of) = (entry.shared_tags(), entry.stored, entry.clone());
         let store = async move {
             let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
             let mut payload = Vec::new();
@@ -428,9 +437,14 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 return failed("the entry is larger than its format can hold".to_owned());
             };
             let runtime = &*handle.engine.runtime;
-            match remote.store(runtime, key.as_bytes(), bytes, life.total(), epoch).await {
-                Ok(Stored::Stored) => handle.counters.count(Count::Stores),
-                Ok(Stored::Overtaken) => handle.counters.count(Count::StoresRefused),
+            match remote.store(runtime, key.as_bytes(), bytes, left, epoch).await {
+                Ok(stored) => {
+                    entry_of.found_in_remote();
+                    handle.counters.count(match stored {
+                        Stored::Stored => Count::Stores,
+                        Stored::Overtaken => Count::StoresRefused,
+                    });
+                }
                 Err(error) => failed(error.to_string()),
             }
         };
@@ -441,17 +455,39 @@ impl<V: Send + Sync + 'static> Handle<V> {
         under_way
     }
 
+    /// Who can put an entry of this handle into the remote tier later.
+    fn home(self: &Arc<Self>) -> Option<Weak<dyn Home>> {
+        // Weakly: handles hold the engine, which holds the entries.
+        self.uses_remote().then(|| {
+            let home: Weak<Self> = Arc::downgrade(self);
+            home as Weak<dyn Home>
+        })
+    }
+
     /// Removes from every tier, and invalidates.
     pub(crate) async fn remove(self: &Arc<Self>, key: &Key) -> Invalidated {
         let engine = &self.engine;
         let mut writer = KeyWriter::new();
         writer.raw(key.name());
-        let invalidated = engine.invalidate(Mode::Hard, vec![Selector::of_key(&writer)]).await;
+        let invalidated = engine.invalidate(Mode::Hard, vec![Selector::of_key(&writer)], "", "").await;
         engine.memory.remove(&Probe::from(key));
         if let (true, Some(remote)) = (self.uses_remote(), &engine.remote) {
             remote.remove(&*engine.runtime, &engine.events, key.clone()).await;
         }
         invalidated
+    }
+}
+
+impl<V: Send + Sync + 'static> Home for Handle<V> {
+    fn push_back(self: Arc<Self>, key: &Key, entry: &Entry, now: Moment) -> bool {
+        let Some(epoch) = entry.epoch() else { return false };
+        let verdict = self.engine.node.check_remote(key.as_bytes(), entry.tags(), epoch).0;
+        // What is about to end is not worth the way.
+        if verdict != Verdict::Valid || entry.ttl(now) < Duration::from_secs(1) {
+            return false;
+        }
+        let Ok(value) = entry.value.clone().downcast::<V>() else { return false };
+        self.store_remotely(key, value, entry, Duration::ZERO, now)
     }
 }
 

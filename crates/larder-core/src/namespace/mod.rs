@@ -233,7 +233,7 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     }
 
     async fn forget(&self, mode: Mode, selector: Selector) -> Invalidated {
-        self.engine().invalidate(mode, vec![selector]).await
+        self.engine().invalidate(mode, vec![selector], "", "").await
     }
 
     /// Sets how much memory a value takes, in bytes. Default: found by walking the value as serde does.

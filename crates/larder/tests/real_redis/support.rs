@@ -82,7 +82,7 @@ impl Process {
     pub(crate) async fn settled(&self) {
         wait_until(SOON, "the cache to be well", || {
             let health = self.cache.health();
-            health.status == "ok" && health.remote.is_some_and(|r| r.pending_invalidations == 0)
+            health.status == "ok" && health.remote.is_some_and(|r| r.log.pending_invalidations == 0)
         })
         .await;
     }

@@ -121,6 +121,8 @@ impl Driver {
     /// Ends all loops: nobody is left to keep in step.
     pub(crate) fn stop(&self) {
         self.stopped.send_replace(true);
+        // Ends the wait of whoever gives back to a tier that has returned.
+        self.returned.send_modify(|times| *times += 1);
     }
 
     /// Turns true with the first synchronisation.

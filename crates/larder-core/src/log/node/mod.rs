@@ -114,7 +114,9 @@ impl Node {
     /// Both clocks, as one pair, for a load that begins at `now`.
     pub(crate) fn mark(&self, now: Moment) -> Mark {
         let state = self.state.read();
-        Mark { n: self.n(), epoch: state.position, loaded: now }
+        // A node that is alone serves whatever it has, whenever it was loaded.
+        let loaded = if self.serves_any(Moment::MAX) { Moment::default() } else { now };
+        Mark { n: self.n(), epoch: state.position, loaded }
     }
 
     pub(crate) fn position(&self) -> Option<Epoch> {
@@ -174,6 +176,12 @@ impl Node {
             Verdict::Valid
         };
         (verdict, n)
+    }
+
+    /// Could this node tell whether something loaded at `epoch` was invalidated since?
+    pub(crate) fn verifies(&self, epoch: Epoch) -> bool {
+        let state = self.state.read();
+        state.position.is_some_and(|p| state.lineage.holds(p.line, epoch)) && epoch.at >= state.covered
     }
 
     /// Is an invalidation of this entry on its way to the log? Then what was loaded is not stored there yet.

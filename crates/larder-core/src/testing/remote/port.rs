@@ -98,11 +98,17 @@ impl Remote for TestRemote {
         limit: usize,
         wait: Duration,
     ) -> BoxFuture<'_, Result<Round, RemoteError>> {
-        let work = move |redis: Arc<TestRedis>, at: At| -> BoxFuture<'static, Option<Round>> {
-            Box::pin(async move { read(&redis, at, position, limit, wait).await })
-        };
         Box::pin(async move {
-            let round = self.wire.travel(Path::Follow, false, Box::new(work));
+            let round = async {
+                // The peek goes before the records, and is not repeated after a wait. Only a node that has read all waits.
+                let head = self.ask(Path::Follow, |redis, at| redis.head(at)).await?.map(|head| head.epoch);
+                let wait = if head == Some(position) { wait } else { Duration::ZERO };
+                let read = move |redis: Arc<TestRedis>, at: At| -> BoxFuture<'static, Option<Vec<Record>>> {
+                    Box::pin(async move { read(&redis, at, position, limit, wait).await })
+                };
+                let records = self.wire.travel(Path::Follow, false, Box::new(read)).await?;
+                Ok(Round { head, records })
+            };
             match within(&**self.wire.runtime(), wait + FOLLOW_GRACE, round).await {
                 Ok(round) => round,
                 Err(_) => {
@@ -153,9 +159,14 @@ impl Remote for TestRemote {
     }
 }
 
-/// Peek, then XREAD BLOCK: the peek goes before the wait, and is not repeated after it.
-async fn read(redis: &TestRedis, at: At, position: Epoch, limit: usize, wait: Duration) -> Option<Round> {
-    let head = redis.head(at)?.map(|head| head.epoch);
+/// XREAD BLOCK.
+async fn read(
+    redis: &TestRedis,
+    at: At,
+    position: Epoch,
+    limit: usize,
+    wait: Duration,
+) -> Option<Vec<Record>> {
     let mut over = std::pin::pin!(redis.runtime().sleep(wait));
     let mut waited = wait.is_zero();
     loop {
@@ -163,7 +174,7 @@ async fn read(redis: &TestRedis, at: At, position: Epoch, limit: usize, wait: Du
         appended.as_mut().enable();
         let records = redis.behind(at, position.at, limit)?;
         if !records.is_empty() || waited {
-            return Some(Round { head, records });
+            return Some(records);
         }
         tokio::select! {
             biased;

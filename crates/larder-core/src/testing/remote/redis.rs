@@ -474,15 +474,17 @@ impl TestRedis {
     pub(super) fn page(&self, at: At, under: &[u8], cursor: Cursor, limit: usize) -> Option<Page> {
         self.on(at.server, |server, now| {
             let now_us = server.clock_us(now);
-            let all = &server.data.values;
-            let skip = usize::try_from(cursor.at).unwrap_or(usize::MAX);
-            let seen: Vec<_> = all.iter().skip(skip).take(limit.max(1)).collect();
-            let end = skip.saturating_add(seen.len());
-            let live = seen.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
+            // By hash, so that the place of a value does not depend on the others.
+            let place = |key: &[u8]| xxhash_rust::xxh3::xxh3_64(key) >> 1;
+            let all = server.data.values.iter();
+            let mut ahead: Vec<_> = all.filter(|(key, _)| place(key) >= cursor.at).collect();
+            ahead.sort_unstable_by_key(|(key, _)| place(key));
+            let next = ahead.get(limit.max(1)).map(|(key, _)| Cursor { server: 0, at: place(key) });
+            ahead.truncate(limit.max(1));
+            let live = ahead.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
             let cut = |bytes: &Bytes| bytes.slice(..bytes.len().min(PEEKED));
             let values = live.map(|(key, value)| (key.clone(), cut(&value.bytes))).collect();
-            let on = Cursor { server: 0, at: u64::try_from(end).unwrap_or(u64::MAX) };
-            Page { values, next: (end < all.len()).then_some(on) }
+            Page { values, next }
         })
     }
 
