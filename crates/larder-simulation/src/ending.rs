@@ -131,7 +131,7 @@ impl World {
     fn one_load_is_a_hit_everywhere(&mut self) -> bool {
         let first = self.sites[self.chance.index(self.sites.len())].clone();
         let done = self.invalidate_everything(&first);
-        let Some(Invalidated { token: Some(token), state: Delivery::Delivered }) = done else {
+        let Some(Invalidated { token: Some(token), state: Delivery::Delivered, .. }) = done else {
             return self.fail(format!("{first}: an invalidation is not delivered though all is well: {done:?}"));
         };
         let news = self.trips(6);
