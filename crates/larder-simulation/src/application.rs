@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::{
-    Claim, Delivery, Epoch, Fill, Flown, Hit, Invalidated, Key, Lead, LoadError, LookedUp, Mode, Outcome, Selector,
-    Slot, Tier,
+    Claim, Delivery, Epoch, Fill, Flown, Hit, Invalidated, Key, Lead, LoadError, LookedUp, Mode, Outcome,
+    Selector, Slot, Tier,
 };
 
 use crate::database::{Doc, RESOURCES, TAGS};
@@ -52,7 +52,11 @@ pub(crate) async fn load(site: &Arc<Site>, row: usize, tagged: bool) -> Result<D
             90..99 => (100, 2500),
             _ => (2000, 5000),
         };
-        (chance.millis(least, most) / 2, chance.millis(least, most) / 2, if calm { 99 } else { chance.below(100) })
+        (
+            chance.millis(least, most) / 2,
+            chance.millis(least, most) / 2,
+            if calm { 99 } else { chance.below(100) },
+        )
     };
     if before + after > LOAD_TIMEOUT {
         site.count("load: timed out");
@@ -118,7 +122,8 @@ pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
         42..52 => {
             let reading = site.reading(app, row, None);
             let loader = site.clone();
-            let doc = app.docs[resource].get_or_load(id, move || async move { load(&loader, row, false).await });
+            let doc =
+                app.docs[resource].get_or_load(id, move || async move { load(&loader, row, false).await });
             match doc.await {
                 Ok(doc) => site.read(&reading, *doc, Called::Either, "get_or_load"),
                 Err(_) => site.count("read: failed"),
@@ -266,7 +271,9 @@ pub(crate) fn take_slot(site: &Arc<Site>, row: usize) -> Option<Held> {
     let load = facts.db.begin(row, site.process(), began);
     let doc = facts.db.read(load);
     let now = site.now();
-    facts.trace.say(now, Some(row), || format!("{site}: slot for v{} taken, load {load}, at {began}", doc.version));
+    facts
+        .trace
+        .say(now, Some(row), || format!("{site}: slot for v{} taken, load {load}, at {began}", doc.version));
     drop(facts);
     Some(Held { site: site.clone(), since: now, slot, doc })
 }
@@ -391,7 +398,11 @@ fn begin_call(site: &Site, mode: Mode, selectors: &[Selector], kinds: &[&'static
     let call = facts.oracle.call(site.process(), mode, sels, now);
     facts.trace.say(now, None, || {
         let names: Vec<_> = selectors.iter().map(ToString::to_string).collect();
-        format!("{site}: call {call}: {} {}", if mode == Mode::Hard { "invalidate" } else { "expire" }, names.join(" "))
+        format!(
+            "{site}: call {call}: {} {}",
+            if mode == Mode::Hard { "invalidate" } else { "expire" },
+            names.join(" ")
+        )
     });
     call
 }

@@ -89,7 +89,8 @@ impl Counts {
     /// Hits of a hundred reads.
     pub fn hit_rate(&self) -> u64 {
         let hits = self.of("read: hit in memory") + self.of("read: hit in redis") + self.of("read: stale");
-        let others = ["read: joined", "read: loaded", "read: nothing", "read: failed"].map(|name| self.of(name));
+        let others =
+            ["read: joined", "read: loaded", "read: nothing", "read: failed"].map(|name| self.of(name));
         hits * 100 / (hits + others.iter().sum::<u64>()).max(1)
     }
 
@@ -100,8 +101,9 @@ impl Counts {
         }
         let floors = FLOORS.iter().map(|(name, floor)| (*name, floor * seeds / 1000));
         let rare = floors.filter(|(name, floor)| self.of(name) < *floor);
-        let mut told: Vec<_> =
-            rare.map(|(name, floor)| format!("{name}: {} times, at least {floor} wanted", self.of(name))).collect();
+        let mut told: Vec<_> = rare
+            .map(|(name, floor)| format!("{name}: {} times, at least {floor} wanted", self.of(name)))
+            .collect();
         if self.hit_rate() < LEAST_HITS {
             told.push(format!("hits: {} % of all reads, at least {LEAST_HITS} % wanted", self.hit_rate()));
         }

@@ -114,7 +114,11 @@ impl Database {
     /// A load ends; `tagged`: its value is stored with the tags of its version.
     pub(crate) fn end(&mut self, load: usize, at: Time, tagged: bool) {
         let Load { row, version, .. } = self.loads[load];
-        let tags = if tagged { self.tags_of(row, version).iter().map(|&tag| self.tags[tag]).collect() } else { Vec::new() };
+        let tags = if tagged {
+            self.tags_of(row, version).iter().map(|&tag| self.tags[tag]).collect()
+        } else {
+            Vec::new()
+        };
         self.loads[load].tags = tags;
         self.loads[load].ended_at = at;
     }

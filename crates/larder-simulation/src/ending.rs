@@ -132,7 +132,8 @@ impl World {
         let first = self.sites[self.chance.index(self.sites.len())].clone();
         let done = self.invalidate_everything(&first);
         let Some(Invalidated { token: Some(token), state: Delivery::Delivered, .. }) = done else {
-            return self.fail(format!("{first}: an invalidation is not delivered though all is well: {done:?}"));
+            return self
+                .fail(format!("{first}: an invalidation is not delivered though all is well: {done:?}"));
         };
         let news = self.trips(6);
         self.run_for(news);

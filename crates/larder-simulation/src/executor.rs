@@ -319,7 +319,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(executor: &Arc<Executor>, process: Process, ahead: Duration, chance: Chance) -> Arc<Self> {
+    pub(crate) fn new(
+        executor: &Arc<Executor>,
+        process: Process,
+        ahead: Duration,
+        chance: Chance,
+    ) -> Arc<Self> {
         let ahead = Time::try_from(ahead.as_nanos()).unwrap_or(0);
         let clock = CoarseClock::at(moment(executor.now() + ahead));
         executor.state.lock().clocks.push((process, ahead, clock.clone()));

@@ -179,7 +179,9 @@ impl World {
             }
             Fault::Calendar => {
                 let back = self.chance.percent(50);
-                self.count("fault: calendar step", || format!("node {node}: its calendar steps, back: {back}"));
+                self.count("fault: calendar step", || {
+                    format!("node {node}: its calendar steps, back: {back}")
+                });
                 let step = i64::try_from(STEP.as_millis()).unwrap_or(0);
                 self.sites[node].machine.step_calendar(if back { -step } else { step });
             }

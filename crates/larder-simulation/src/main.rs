@@ -50,7 +50,11 @@ fn main() -> ExitCode {
         for seed in options.from..options.from + options.seeds {
             let outcome = run(seed, true);
             print!("{}", outcome.story);
-            println!("seed {seed}: {:.1} s in its own time, hash {:016x}", outcome.lasted.as_secs_f64(), outcome.hash);
+            println!(
+                "seed {seed}: {:.1} s in its own time, hash {:016x}",
+                outcome.lasted.as_secs_f64(),
+                outcome.hash
+            );
             if let Some(violation) = outcome.violation {
                 println!("\nseed {seed}: {}", violation.what);
                 return ExitCode::from(BROKEN);
@@ -157,7 +161,10 @@ fn tell(outcome: &Outcome) {
     println!("{}", violation.story);
     println!("seed {}: {}", outcome.seed, violation.what);
     if again.hash != outcome.hash {
-        println!("(the run that found it was another one: hash {:016x}, now {:016x})", outcome.hash, again.hash);
+        println!(
+            "(the run that found it was another one: hash {:016x}, now {:016x})",
+            outcome.hash, again.hash
+        );
     }
     println!("again, with all that happened: cargo xtask simulate --seed {} --trace\n", outcome.seed);
 }

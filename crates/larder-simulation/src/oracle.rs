@@ -238,7 +238,14 @@ impl Oracle {
 
     /// A record enters the primary's history: (c) counts from here. It carries whatever its writer had called before for
     /// these selectors. An "everything" that nobody has called is a queue that overflowed, and carries all that was called.
-    pub(crate) fn appended(&mut self, process: Process, mode: Mode, selectors: &[Sel], epoch: Epoch, at: Time) {
+    pub(crate) fn appended(
+        &mut self,
+        process: Process,
+        mode: Mode,
+        selectors: &[Sel],
+        epoch: Epoch,
+        at: Time,
+    ) {
         let everything = self.names.sel("*");
         for &sel in selectors {
             let mut bound = self.last.get(&(process, mode, sel)).copied();
@@ -314,7 +321,13 @@ impl Oracle {
     }
 
     /// A read has returned a value: was it allowed to?
-    pub(crate) fn check(&self, reading: &Reading, doc: Doc, called: Called, db: &Database) -> Result<(), String> {
+    pub(crate) fn check(
+        &self,
+        reading: &Reading,
+        doc: Doc,
+        called: Called,
+        db: &Database,
+    ) -> Result<(), String> {
         if doc.row != reading.row {
             return Err(format!("the value of another row, {}", db.rows[doc.row].name));
         }
@@ -325,7 +338,8 @@ impl Oracle {
             self.check_orders(reading, sel, Mode::Hard, load.began)?;
             self.check_time(reading, sel, Mode::Hard, load.began)?;
         }
-        let soft = || carried().filter_map(|sel| self.check_orders(reading, sel, Mode::Soft, load.began).err());
+        let soft =
+            || carried().filter_map(|sel| self.check_orders(reading, sel, Mode::Soft, load.began).err());
         if called == Called::Fresh {
             if let Some(broken) = soft().next() {
                 return Err(format!("{broken}, and it was called fresh"));
@@ -349,7 +363,8 @@ impl Oracle {
             return Err("it was returned beyond its ttl and stale window".to_owned());
         }
         // The window begins with an expiry: the last one, for an entry that nobody has looked at in between.
-        let expired = carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
+        let expired =
+            carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
         if let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) {
             let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
             if last.is_some_and(|last| past(last, window)) {
@@ -395,7 +410,8 @@ impl Oracle {
             return Ok(());
         }
         let entries = self.ledger.get(&(mode, sel)).into_iter().flatten();
-        let over = entries.filter(|entry| began < entry.bound && long_ago(entry.at)).min_by_key(|entry| entry.at);
+        let over =
+            entries.filter(|entry| began < entry.bound && long_ago(entry.at)).min_by_key(|entry| entry.at);
         match over {
             None => Ok(()),
             Some(entry) => Err(format!(

@@ -96,7 +96,11 @@ impl Plan {
     pub(crate) fn times(&self) -> Times {
         Times {
             disconnected_ttl: self.disconnected_ttl,
-            lives: self.policies.iter().map(|policy| (policy.time_to_live(), policy.stale_window())).collect(),
+            lives: self
+                .policies
+                .iter()
+                .map(|policy| (policy.time_to_live(), policy.stale_window()))
+                .collect(),
         }
     }
 }

@@ -136,7 +136,12 @@ impl Site {
         let facts = &mut *self.facts.lock();
         let name = &facts.db.rows[reading.row].name;
         facts.trace.say(now, Some(reading.row), || {
-            format!("{self}: read {name} ({how}, since {} ms): v{} of load {}, {called:?}", (now - reading.at) / 1_000_000, doc.version, doc.load)
+            format!(
+                "{self}: read {name} ({how}, since {} ms): v{} of load {}, {called:?}",
+                (now - reading.at) / 1_000_000,
+                doc.version,
+                doc.load
+            )
         });
         if let Err(broken) = facts.oracle.check(reading, doc, called, &facts.db) {
             let name = &facts.db.rows[reading.row].name;

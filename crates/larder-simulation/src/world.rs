@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use larder_core::testing::{Happening, Path, TestRedis, TestRemote};
+use larder_core::testing::{Happening, Path, TestRedis, TestRemote, Watcher};
 use larder_core::{Epoch, Mode};
 use parking_lot::Mutex;
 
@@ -265,7 +265,7 @@ impl World {
 }
 
 /// What the servers tell: what is in the primary's history from when on, and that no load is replaced by an earlier one.
-fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Box<dyn Fn(&Happening) + Send + Sync> {
+fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
     // Weak: the run's tasks hold the servers.
     let (executor, facts) = (Arc::downgrade(executor), Arc::downgrade(facts));
     Box::new(move |happening| {
@@ -288,7 +288,10 @@ fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Box<dyn Fn(&H
                 let is_later = |over: &Epoch| over.line == epoch.line && over.at > epoch.at;
                 if let Some(over) = over.filter(is_later) {
                     let key = String::from_utf8_lossy(key);
-                    facts.break_promise(None, format!("{key} was replaced by an earlier load: {over} by {epoch}"));
+                    facts.break_promise(
+                        None,
+                        format!("{key} was replaced by an earlier load: {over} by {epoch}"),
+                    );
                 }
             }
         }

@@ -24,7 +24,10 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
     let unknown = names.iter().find(|name| MUTANTS.iter().all(|mutant| mutant.name != **name));
     if let Some(name) = unknown {
         let known: Vec<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        return Err(Failure::because(format!("no mutant is called `{name}`; there are {}", known.join(", "))));
+        return Err(Failure::because(format!(
+            "no mutant is called `{name}`; there are {}",
+            known.join(", ")
+        )));
     }
     let place = copy().map_err(|error| Failure::because(format!("the sources cannot be copied: {error}")))?;
     let chosen = MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|n| n == mutant.name));
@@ -55,7 +58,8 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
 fn try_out(mutant: &Mutant, place: &Path) -> Result<Option<String>, Failure> {
     let failed = |why: String| Failure::because(format!("mutant `{}`: {why}", mutant.name));
     let file = place.join("crates/larder-core/src").join(mutant.file);
-    let original = fs::read_to_string(&file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    let original =
+        fs::read_to_string(&file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
     let times = original.matches(mutant.text).count();
     if times != 1 {
         return Err(failed(format!(
@@ -88,7 +92,9 @@ fn build_and_run(place: &Path) -> Result<Option<String>, String> {
     let ran = run.command().stderr(Stdio::null()).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&ran.stdout);
     match ran.status.code() {
-        Some(BROKEN) => Ok(Some(said.lines().find(|line| line.starts_with("seed ")).unwrap_or("?").to_owned())),
+        Some(BROKEN) => {
+            Ok(Some(said.lines().find(|line| line.starts_with("seed ")).unwrap_or("?").to_owned()))
+        }
         // What happened too rarely was no promise: it is not caught by that.
         Some(_) => Ok(None),
         None => Err(format!("it ended with {}", ran.status)),

@@ -10,5 +10,5 @@ pub use self::hashes::fix_hashes;
 pub(crate) use self::hashes::{FastState, QualityState};
 pub use self::inside::{has_reached, position};
 pub use self::recorder::Recorder;
-pub use self::remote::{Faults, Happening, Path, PathFaults, RedisOptions, TestRedis, TestRemote};
+pub use self::remote::{Faults, Happening, Path, PathFaults, RedisOptions, TestRedis, TestRemote, Watcher};
 pub use self::runtime::ManualRuntime;

@@ -148,9 +148,9 @@ impl Log {
         let last = control.last;
         let forgotten = matches!(script.steps.first(), Some(Step::Forget));
         let there = self.state.as_ref().filter(|_| !forgotten).map(|state| &state.stamps);
-        let new = selectors.iter().filter(|selector| {
-            !there.is_some_and(|there| there.contains_key(&(mode, (*selector).clone())))
-        });
+        let new = selectors
+            .iter()
+            .filter(|selector| !there.is_some_and(|there| there.contains_key(&(mode, (*selector).clone()))));
         let rows = there.map_or(0, BTreeMap::len) + new.count();
         script.steps.push(Step::Stamp { mode, selectors, at: last.at });
         if rows + CONTROL_FIELDS > call.limit {

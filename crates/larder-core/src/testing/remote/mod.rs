@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::faults::{Faults, Path, PathFaults};
-pub use self::redis::{Happening, RedisOptions, TestRedis};
+pub use self::redis::{Happening, RedisOptions, TestRedis, Watcher};
 use self::wire::Wire;
 use crate::runtime::Runtime;
 

@@ -60,7 +60,8 @@ pub enum Happening {
     },
 }
 
-type Watcher = Box<dyn Fn(&Happening) + Send + Sync>;
+/// Is told what happens on the servers.
+pub type Watcher = Box<dyn Fn(&Happening) + Send + Sync>;
 
 /// Servers, one of them the primary. Times are those of the runtime it is made with, plus a clock that can be stepped.
 pub struct TestRedis {
@@ -187,11 +188,7 @@ impl TestRedis {
     }
 
     /// One empty server. `watcher` is told what happens, under the server's lock: it must not call it.
-    pub fn watched(
-        runtime: Arc<dyn Runtime>,
-        options: RedisOptions,
-        watcher: Option<Box<dyn Fn(&Happening) + Send + Sync>>,
-    ) -> Arc<Self> {
+    pub fn watched(runtime: Arc<dyn Runtime>, options: RedisOptions, watcher: Option<Watcher>) -> Arc<Self> {
         let first = Server::new(Data::default(), 0, &options);
         let servers = Servers {
             all: BTreeMap::from([(1, first)]),
@@ -481,7 +478,8 @@ impl TestRedis {
             ahead.sort_unstable_by_key(|(key, _)| place(key));
             let next = ahead.get(limit.max(1)).map(|(key, _)| Cursor { server: 0, at: place(key) });
             ahead.truncate(limit.max(1));
-            let live = ahead.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
+            let live =
+                ahead.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
             let cut = |bytes: &Bytes| bytes.slice(..bytes.len().min(PEEKED));
             let values = live.map(|(key, value)| (key.clone(), cut(&value.bytes))).collect();
             Page { values, next }
