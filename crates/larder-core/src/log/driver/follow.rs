@@ -16,8 +16,9 @@ const RECORDS: usize = 1000;
 const ATTEMPTS: usize = 20;
 /// Pauses after failures: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often a node opens the log although nothing is wrong: the keys of a log that nobody opens run out.
-const RENEWAL: Duration = Duration::from_secs(3600);
+/// How often a node opens the log although nothing is wrong: it learns the server's time, should its clock have been
+/// stepped, and the keys of a log that nobody opens run out.
+const RENEWAL: Duration = Duration::from_secs(60);
 
 /// What the loop knows between two rounds.
 struct Standing {
