@@ -74,6 +74,10 @@ pub fn declared_from_toml(text: &str) -> Result<Vec<Rule>, DeclaredError> {
     checked.collect()
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/events.md")]
+struct Guide;
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
