@@ -1,4 +1,5 @@
 //! Published occasions: who runs, what is joined, what a failure costs, what other nodes see, what is loaded again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so")]
 
 mod common;
 
@@ -231,6 +232,31 @@ async fn a_refresh_does_not_take_a_load_that_began_before_it_for_its_own() {
     }
 }
 
+/// The entry is expired here, its record is on its way, and a reader comes and loads it. The refresh has nothing left to do.
+#[tokio::test]
+async fn a_refresh_does_not_load_what_a_reader_has_loaded_since() {
+    let rig = Rig::new();
+    let remote = GatedRemote::new(rig.remote.clone());
+    let cache = rig.drive(rig.builder().remote(remote.clone()).build()).await.unwrap();
+    let source = Source::new();
+    let handle = counted(&cache, "doc", Policy::ttl(HOUR).jitter(0.0).memory_only(), &source);
+    assert!(handle.put(1_u64, 0));
+    settle().await;
+    cache.on("written", |_| Reaction::refresh([Selector::key(("doc", 1))])).unwrap();
+    remote.appends.set(false);
+    let publisher = spawn({
+        let cache = cache.clone();
+        async move { cache.publish("written", json!(null)).await.map(|published| published.refreshes) }
+    });
+    settle().await;
+    assert_eq!(*rig.drive(handle.load(1)).await.unwrap(), 1);
+    assert!(!publisher.is_finished());
+    remote.appends.set(true);
+    assert_eq!(joined(publisher).await, Ok(1));
+    settle().await;
+    assert_eq!((source.loads(), handle.fetch(1).await.unwrap().outcome), (1, Outcome::Hit));
+}
+
 #[tokio::test]
 async fn a_key_is_loaded_uncached_and_a_wider_selector_loads_what_memory_has() {
     let runtime = ManualRuntime::new(1);
@@ -277,38 +303,43 @@ async fn sub_resources_and_codecs_are_those_of_the_handle_that_reads_them() {
     let rig = Rig::new();
     let cache = rig.cache().await;
     let asked = Arc::new(parking_lot::Mutex::new(BTreeSet::new()));
-    let load = |what: &'static str| {
-        let asked = asked.clone();
-        move |key: (u64, String)| {
-            asked.lock().insert(format!("{what} {} {}", key.0, key.1));
-            async { Ok::<_, &str>("loaded".to_owned()) }
-        }
+    let notes = asked.clone();
+    let note = move |what: &str| {
+        notes.lock().insert(what.to_owned());
+        async { Ok::<_, &str>("loaded".to_owned()) }
     };
     let namespace = cache.namespace::<String>("trig", policy()).unwrap();
-    let namespace = namespace.loader(load("trig")).refreshable().unwrap();
-    let logs = cache.namespace::<String>(("trig", "logs"), policy()).unwrap();
-    let logs = logs.loader(load("logs")).refreshable().unwrap().schema("2");
+    let load = note.clone();
+    let namespace = namespace
+        .loader(move |(id, what, text): (u64, String, String)| load(&format!("trig {id} {what} {text}")));
+    let namespace = namespace.refreshable().unwrap();
+    let logs = || cache.namespace::<String>(("trig", "logs"), policy()).unwrap();
+    let load = note.clone();
+    let first = logs().loader(move |(id, text): (u64, String)| load(&format!("logs {id} {text}")));
+    let first = first.refreshable().unwrap().schema("2");
     cache
         .on("change", |_| {
             let text = "a:b %*";
-            Reaction::refresh([Selector::key(("trig", 1, text)), Selector::key(("trig", 2, "logs", text))])
+            Reaction::refresh([
+                Selector::key(("trig", 1, "map", text)),
+                Selector::key(("trig", 2, "logs", text)),
+            ])
         })
         .unwrap();
     assert_eq!(rig.drive(cache.publish("change", json!(null))).await.unwrap().refreshes, 2);
     settle().await;
     assert_eq!(
         asked.lock().iter().map(String::as_str).collect::<Vec<_>>(),
-        ["logs 2 a:b %*", "trig 1 a:b %*"]
+        ["logs 2 a:b %*", "trig 1 map a:b %*"]
     );
     let next = rig.cache().await.namespace::<String>(("trig", "logs"), policy()).unwrap().schema("2");
     let there = rig.drive(next.get((2_u64, "a:b %*"))).await;
     assert_eq!(there.as_deref().map(String::as_str), Some("loaded"), "stored under its schema");
     let clash = namespace.clone().refreshable().map(drop);
     assert!(clash.is_ok(), "it is the same handle");
-    let second = cache.namespace::<String>(("trig", "logs"), policy()).unwrap().loader(load("second"));
-    let error = second.clone().refreshable().map(drop).unwrap_err();
-    assert_eq!(error.name, "trig:*:logs");
-    drop(logs);
+    let second = logs().loader(move |(id, text): (u64, String)| note(&format!("second {id} {text}")));
+    assert_eq!(second.clone().refreshable().map(drop).unwrap_err().name, "trig:*:logs");
+    drop(first);
     assert!(second.refreshable().is_ok(), "the first is gone");
 }
 

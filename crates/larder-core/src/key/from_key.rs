@@ -151,6 +151,13 @@ mod tests {
             }
         }
 
+        #[cfg(feature = "uuid")]
+        #[test]
+        fn so_is_a_uuid(bits: u128, n: u8) {
+            let key = (uuid::Uuid::from_u128(bits), n);
+            prop_assert_eq!(back(&key, "logs"), Some(key));
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let key = Key::from_bytes(&[b"doc:", &bytes[..]].concat());

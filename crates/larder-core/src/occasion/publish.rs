@@ -30,7 +30,7 @@ pub struct Published {
     pub dropped: Option<Effect>,
     /// What was expired, refreshes included; `None`: nothing that was not dropped.
     pub expired: Option<Effect>,
-    /// Loads that have begun in the background.
+    /// Refreshes that have begun in the background. One that finds a newer value than this occasion loads nothing.
     pub refreshes: usize,
     /// Keys that are left to their next read, because too much was named or is under way. Of the entries in memory no
     /// more than 100,000 are looked at, so there may be more.

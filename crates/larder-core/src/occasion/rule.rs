@@ -93,10 +93,13 @@ impl RuleError {
     }
 }
 
+/// What one list of a rule makes of a selector.
+type React = fn([Selector; 1]) -> Reaction;
+
 /// A selector of a rule, ready to be filled.
 struct Line {
     list: &'static str,
-    react: fn([Selector; 1]) -> Reaction,
+    react: React,
     text: String,
     template: Template,
 }
@@ -123,7 +126,7 @@ impl Rule {
 
     fn lines(&self) -> Result<Vec<Line>, RuleFault> {
         check_name(&self.on).map_err(RuleFault::On)?;
-        let lists: [(_, _, fn([Selector; 1]) -> Reaction); 3] = [
+        let lists: [(_, _, React); 3] = [
             ("drop", &self.drop, Reaction::drop),
             ("expire", &self.expire, Reaction::expire),
             ("refresh", &self.refresh, Reaction::refresh),
