@@ -17,6 +17,7 @@ mod child;
 mod herd;
 mod http;
 mod keys;
+mod log;
 mod machine;
 mod memory_bound;
 mod memory_per_entry;
@@ -48,6 +49,10 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "http-hit", what: "axum route answered from memory", run: http::hit },
     Benchmark { name: "http-miss", what: "axum route answered by its handler", run: http::miss },
     Benchmark { name: "http-redis-hit", what: "axum route answered from Redis", run: http::redis_hit },
+    Benchmark { name: "log-hit", what: "hits in memory while others invalidate", run: log::hit },
+    Benchmark { name: "log-invalidate", what: "invalidating 1 value and 1,000,000", run: log::reach },
+    Benchmark { name: "log-visible", what: "an invalidation on its way to another node", run: log::visible },
+    Benchmark { name: "log-memory", what: "what 10,000,000 invalidations leave behind", run: log::memory },
     Benchmark { name: "herd", what: "1,000 simultaneous reads of one cold key", run: herd::run },
 ];
 

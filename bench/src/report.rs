@@ -54,7 +54,7 @@ impl Row {
 
     fn cells(&self) -> [String; 7] {
         let unit = self.unit;
-        let digits = if unit == "x" { 2 } else { 0 };
+        let digits = if unit == "x" || unit == "ms" { 2 } else { 0 };
         let target = match self.target {
             Target::AtMost(limit) => format!("<= {limit:.digits$} {unit}"),
             Target::AtLeast(limit) => format!(">= {limit:.digits$} {unit}"),

@@ -5,7 +5,7 @@
 
 mod by_hand;
 mod load;
-mod redis;
+pub mod redis;
 mod server;
 
 use load::{Load, Script};

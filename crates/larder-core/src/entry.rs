@@ -35,10 +35,16 @@ pub(crate) struct Entry {
 
 struct Rest {
     tags: Tags,
-    epoch: Option<Epoch>,
     /// How long it may be served stale, in nanoseconds. All copies share this, so it is not the moment but the span: it
     /// stays what it is when one copy's fresh life is cut short.
     stale_for: u64,
+    /// Apart, so that a cache without a remote tier does not pay for it.
+    shared: Option<Box<Shared>>,
+}
+
+/// What matters where there is a remote tier.
+struct Shared {
+    epoch: Option<Epoch>,
     /// When this node began to load it; zero if another one did.
     loaded: Moment,
     /// Who can put it into the remote tier; `None` if it stays in this process.
@@ -97,19 +103,17 @@ impl Entry {
     ) -> Self {
         let fresh_until = stored.plus(life.fresh_for);
         let stale_for = fresh_until.plus(life.stale_for).as_nanos().saturating_sub(fresh_until.as_nanos());
+        let of_log = mark.epoch.is_some() || mark.loaded > Moment::default() || home.is_some();
+        let shared = of_log.then(|| {
+            let (epoch, loaded, in_remote) = (mark.epoch, mark.loaded, AtomicBool::new(false));
+            Box::new(Shared { epoch, loaded, home, in_remote })
+        });
         Entry {
             value,
             seen: Cell::new(mark.n),
             fresh_until: Cell::new(fresh_until.as_nanos()),
             stored,
-            rest: Some(Arc::new(Rest {
-                tags,
-                epoch: mark.epoch,
-                stale_for,
-                loaded: mark.loaded,
-                home,
-                in_remote: AtomicBool::new(false),
-            })),
+            rest: Some(Arc::new(Rest { tags, stale_for, shared })),
             weight: 0,
         }
     }
@@ -127,31 +131,35 @@ impl Entry {
         }
     }
 
+    fn shared(&self) -> Option<&Shared> {
+        self.rest.as_ref().and_then(|rest| rest.shared.as_deref())
+    }
+
     /// Where the log stood when the load began; `None`: nowhere known, the entry stays in this process.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.rest.as_ref().and_then(|rest| rest.epoch)
+        self.shared().and_then(|shared| shared.epoch)
     }
 
     /// Who can put it into the remote tier, if anybody still can.
     pub(crate) fn home(&self) -> Option<Arc<dyn Home>> {
-        self.rest.as_ref().and_then(|rest| rest.home.as_ref()).and_then(Weak::upgrade)
+        self.shared().and_then(|shared| shared.home.as_ref()).and_then(Weak::upgrade)
     }
 
     /// Does the remote tier have it, as far as this node knows?
     pub(crate) fn is_in_remote(&self) -> bool {
-        self.rest.as_ref().is_some_and(|rest| rest.in_remote.load(Ordering::Relaxed))
+        self.shared().is_some_and(|shared| shared.in_remote.load(Ordering::Relaxed))
     }
 
     /// The remote tier has it: seen there, or stored.
     pub(crate) fn found_in_remote(&self) {
-        if let Some(rest) = &self.rest {
-            rest.in_remote.store(true, Ordering::Relaxed);
+        if let Some(shared) = self.shared() {
+            shared.in_remote.store(true, Ordering::Relaxed);
         }
     }
 
     /// When this node began to load it; zero if another one did.
     pub(crate) fn loaded(&self) -> Moment {
-        self.rest.as_ref().map_or(Moment::default(), |rest| rest.loaded)
+        self.shared().map_or(Moment::default(), |shared| shared.loaded)
     }
 
     fn usable_until(&self) -> u64 {

@@ -29,6 +29,9 @@ impl Moment {
     /// Where every runtime's clock starts: a hundred years after zero.
     pub const ORIGIN: Moment = Moment(100 * 365 * 24 * 3600 * 1_000_000_000);
 
+    /// The end of time.
+    pub(crate) const MAX: Moment = Moment(u64::MAX);
+
     /// The moment so many nanoseconds after zero.
     pub const fn from_nanos(nanos: u64) -> Self {
         Moment(nanos)

@@ -286,7 +286,7 @@ impl World {
         }
         let cache = self.cache.clone();
         // What a lost log took with it is noticed by a round or two, and sent again.
-        self.rig.drive(self.rig.runtime.sleep(5 * SECOND)).await;
+        self.rig.pass(5 * SECOND).await;
         self.rig.eventually("nothing is queued", || cache.stats().pending_invalidations == 0).await;
         let done = self.rig.drive(cache.invalidate([Selector::all()])).await;
         assert_eq!(done.state, Delivery::Delivered);

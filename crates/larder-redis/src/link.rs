@@ -1,14 +1,17 @@
-//! Keeps a session open for as long as anybody wants one.
+//! Keeps connections open for as long as anybody wants them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Link, RemoteError, Runtime};
+use larder_core::{Link, Runtime};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::config::Settings;
-use crate::session::Session;
+use crate::endpoint::Endpoint;
+use crate::finder::Finder;
+use crate::lane::Failure;
+use crate::lanes::Lanes;
 
 /// Pauses between attempts to connect: the first, and the longest. The first is short, because most losses are restarts;
 /// the longest bounds what a herd of nodes does to a server that comes back.
@@ -33,19 +36,26 @@ impl Backoff {
     }
 }
 
-/// The state of the connections, shared by the task that keeps them and those who use them.
+/// What opening a connection takes.
 #[derive(Debug)]
-pub(crate) struct Connector {
+pub(crate) struct Wiring {
     pub(crate) settings: Settings,
-    runtime: Arc<dyn Runtime>,
-    session: RwLock<Option<Arc<Session>>>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+/// Keeps the connections to one server open, and lends them out.
+#[derive(Debug)]
+pub(crate) struct Keeper<L> {
+    wiring: Arc<Wiring>,
+    finder: Finder,
+    lanes: RwLock<Option<Arc<L>>>,
     link: watch::Sender<Link>,
 }
 
-impl Connector {
-    pub(crate) fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
+impl<L: Lanes> Keeper<L> {
+    pub(crate) fn new(wiring: Arc<Wiring>, finder: Finder) -> Self {
         let link = watch::Sender::new(Link::Down { reason: String::new() });
-        Connector { settings, runtime, session: RwLock::new(None), link }
+        Keeper { wiring, finder, lanes: RwLock::new(None), link }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -53,11 +63,11 @@ impl Connector {
     }
 
     /// The open connections. Never waits: without any it is an error at once.
-    pub(crate) fn session(&self) -> Result<Arc<Session>, RemoteError> {
-        if let Some(session) = &*self.session.read() {
-            return Ok(Arc::clone(session));
+    pub(crate) fn lanes(&self) -> Result<Arc<L>, Failure> {
+        if let Some(lanes) = &*self.lanes.read() {
+            return Ok(Arc::clone(lanes));
         }
-        Err(RemoteError::disconnected(match &*self.link.borrow() {
+        Err(Failure::Broken(match &*self.link.borrow() {
             Link::Down { reason } if reason.is_empty() => "no attempt to connect has ended yet".to_owned(),
             Link::Down { reason } => reason.clone(),
             Link::Up { .. } => "the connection was just lost".to_owned(),
@@ -68,12 +78,12 @@ impl Connector {
     /// Ends everything for good.
     pub(crate) fn close(&self) {
         self.tell(Link::Closed);
-        self.let_go("closed");
+        self.let_go();
     }
 
-    fn let_go(&self, reason: &str) {
-        if let Some(session) = self.session.write().take() {
-            session.end(reason);
+    fn let_go(&self) {
+        if let Some(lanes) = self.lanes.write().take() {
+            lanes.end().set("closed");
         }
     }
 
@@ -95,42 +105,60 @@ impl Connector {
             _ = link.wait_for(|link| *link == Link::Closed) => {}
             () = self.keep_connected() => {}
         }
-        // A session may have come up while it was being closed.
-        self.let_go("closed");
+        // Connections may have come up while it was being closed.
+        self.let_go();
     }
 
     async fn keep_connected(&self) {
+        let runtime = &self.wiring.runtime;
         let mut backoff = Backoff::new();
         let mut generation = 0;
         loop {
-            let reason = match Session::open(&self.settings, &self.runtime).await {
-                Ok(session) => {
-                    generation += 1;
-                    let began = self.runtime.now();
-                    let reason = self.use_session(Arc::new(session), generation).await;
-                    // A server that takes us and drops us at once is not to be hammered; any other loss deserves an
-                    // attempt without a pause.
-                    if self.runtime.now().since(began) > BACKOFF.1 {
-                        backoff = Backoff::new();
-                        self.tell(Link::Down { reason });
-                        continue;
+            let found = self.finder.find().await;
+            let reason = match &found {
+                Err(reason) => reason.clone(),
+                Ok(server) => match L::open(&self.wiring, server).await {
+                    Err(reason) => reason,
+                    Ok(lanes) => {
+                        generation += 1;
+                        let began = runtime.now();
+                        let reason = self.lend(Arc::new(lanes), server, generation).await;
+                        // A server that takes us and drops us at once is not to be hammered; any other loss deserves an
+                        // attempt without a pause.
+                        if runtime.now().since(began) > BACKOFF.1 {
+                            backoff = Backoff::new();
+                            self.finder.doubt();
+                            self.tell(Link::Down { reason });
+                            continue;
+                        }
+                        reason
                     }
-                    reason
-                }
-                Err(reason) => reason,
+                },
             };
-            tracing::debug!(target: "larder", remote = %self.settings.address, reason, "not connected");
+            self.finder.doubt();
+            tracing::debug!(target: "larder", server = ?found, reason, "not connected");
             self.tell(Link::Down { reason });
-            self.runtime.sleep(backoff.next(self.runtime.random())).await;
+            let pause = runtime.sleep(backoff.next(runtime.random()));
+            match found {
+                // A server that was not to be had matters no more as soon as another one has taken its place.
+                Ok(server) => tokio::select! {
+                    () = pause => {}
+                    () = self.finder.replaced(&server) => backoff = Backoff::new(),
+                },
+                Err(_) => pause.await,
+            }
         }
     }
 
-    /// Lends the session out until it ends; answers why it has.
-    async fn use_session(&self, session: Arc<Session>, generation: u64) -> String {
-        *self.session.write() = Some(Arc::clone(&session));
+    /// Lends the connections out until they end; answers why they have.
+    async fn lend(&self, lanes: Arc<L>, server: &Endpoint, generation: u64) -> String {
+        *self.lanes.write() = Some(Arc::clone(&lanes));
         self.tell(Link::Up { generation });
-        let reason = session.ended().await;
-        self.session.write().take();
+        let reason = tokio::select! {
+            reason = lanes.end().wait() => reason,
+            () = self.finder.replaced(server) => lanes.end().set(format!("{server} is not the primary any more")),
+        };
+        self.lanes.write().take();
         reason
     }
 }

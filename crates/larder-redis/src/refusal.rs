@@ -3,8 +3,21 @@
 use larder_core::RemoteError;
 use redis::ServerError;
 
+use crate::endpoint::Endpoint;
+use crate::lane::Purpose;
+use crate::slots;
+
 /// Longest text of a server that is passed on, in bytes.
 const TEXT_LIMIT: usize = 200;
+
+/// Where else to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    /// From now on.
+    Moved(Endpoint),
+    /// This once, with ASKING.
+    Ask(Endpoint),
+}
 
 /// An error that the server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +53,33 @@ impl Refusal {
         self.code == "WRONGTYPE"
     }
 
-    /// Is it about the server as a whole, so that another connection (perhaps to another server under the same name)
-    /// is the way out?
-    pub(crate) fn ends_connection(&self) -> bool {
-        matches!(self.code.as_str(), "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
+    /// Is another connection (perhaps to another server under the same name) the way out? `UNBLOCKED` is what one who
+    /// waits is told by a primary that turns into a replica.
+    pub(crate) fn ends(&self, purpose: Purpose) -> bool {
+        match self.code.as_str() {
+            "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "UNBLOCKED" => true,
+            "MOVED" | "CLUSTERDOWN" => purpose == Purpose::Log,
+            _ => false,
+        }
+    }
+
+    /// Where to go instead, in a cluster, as told by `teller`.
+    pub(crate) fn redirect(&self, teller: &Endpoint) -> Option<Redirect> {
+        let to: fn(Endpoint) -> Redirect = match self.code.as_str() {
+            "MOVED" => Redirect::Moved,
+            "ASK" => Redirect::Ask,
+            _ => return None,
+        };
+        // `MOVED 3999 127.0.0.1:6381`
+        let (host, port) = self.text.split(' ').nth(2)?.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|&port| port != 0)?;
+        Some(to(slots::endpoint(host, port, teller)))
+    }
+
+    /// In a cluster: may it be that another node serves the slot by now?
+    pub(crate) fn doubts_map(&self) -> bool {
+        let code = self.code.as_str();
+        matches!(code, "MOVED" | "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN")
     }
 
     /// Is it about writing at this moment only, so that the connection is of use all the same?
@@ -80,10 +116,33 @@ mod tests {
     #[test]
     fn a_demoted_primary_is_recognised_in_the_words_of_redis_6_and_7() {
         let six = "Error running script (call to f_6b1): @user_script:9: @user_script: 9: -READONLY You can't write";
-        assert!(Refusal::new("ERR", six).ends_connection());
-        assert!(Refusal::new("READONLY", "You can't write against a read only replica.").ends_connection());
-        assert!(!Refusal::new("ERR", "Error running script (call to f_6b1): : -").ends_connection());
-        assert!(!Refusal::new("OOM", "command not allowed: -READONLY x").ends_connection());
+        let ends = |code, details| Refusal::new(code, details).ends(Purpose::Values);
+        assert!(ends("ERR", six));
+        assert!(ends("READONLY", "You can't write against a read only replica."));
+        assert!(!ends("ERR", "Error running script (call to f_6b1): : -"));
+        assert!(!ends("OOM", "command not allowed: -READONLY x"));
+    }
+
+    #[test]
+    fn only_the_log_leaves_a_server_for_what_concerns_a_slot() {
+        for code in ["MOVED", "CLUSTERDOWN"] {
+            assert!(Refusal::new(code, "x").ends(Purpose::Log));
+            assert!(!Refusal::new(code, "x").ends(Purpose::Values));
+        }
+        assert!(!Refusal::new("TRYAGAIN", "x").ends(Purpose::Log));
+    }
+
+    #[test]
+    fn a_redirection_says_where_to_and_without_a_host_it_means_that_of_whoever_tells() {
+        let at = |host: &str, port| Endpoint::Tcp { host: host.into(), port };
+        let redirect = |code, details| Refusal::new(code, details).redirect(&at("10.0.0.1", 1));
+        assert_eq!(redirect("MOVED", "3999 10.0.0.2:7"), Some(Redirect::Moved(at("10.0.0.2", 7))));
+        assert_eq!(redirect("ASK", "3999 ::1:7"), Some(Redirect::Ask(at("::1", 7))));
+        assert_eq!(redirect("MOVED", "3999 :7"), Some(Redirect::Moved(at("10.0.0.1", 7))));
+        for bad in ["", "3999", "3999 x", "3999 x:y", "3999 x:0", "3999 x:99999"] {
+            assert_eq!(redirect("MOVED", bad), None, "{bad}");
+        }
+        assert_eq!(redirect("ERR", "3999 10.0.0.2:7"), None);
     }
 
     #[test]

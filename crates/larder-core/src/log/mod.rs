@@ -70,7 +70,7 @@ pub(crate) struct Mark {
     pub(crate) n: u64,
     /// `None`: this node has no position yet, so what is loaded never goes to a remote tier.
     pub(crate) epoch: Option<Epoch>,
-    /// When this node began to load it; zero if another one did.
+    /// When this node began to load it; zero if another one did, or if there are no others.
     pub(crate) loaded: Moment,
 }
 

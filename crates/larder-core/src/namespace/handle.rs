@@ -294,7 +294,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         entry.found_in_remote();
         entry.weight = weight;
         if verdict == Verdict::Stale {
-            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));
+            // By the clock that readers go by: it is a little behind, and what has just expired would be fresh by it.
+            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, self.engine.clock.now()));
         }
         if entry.freshness(now) == Freshness::Expired {
             return None;
@@ -333,7 +334,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let tags = loaded.tags.as_deref().unwrap_or_default();
         let last = |mode| self.engine.node.last(mode, key.as_bytes(), tags);
         let last = last(Mode::Soft).max(last(Mode::Hard));
-        match last > Moment::default() && loaded.mark.loaded <= last.plus(lag) {
+        let began = loaded.now.minus(loaded.cost);
+        match last > Moment::default() && began <= last.plus(lag) {
             true => Lifetime { fresh_for: life.fresh_for.min(lag), stale_for: Duration::ZERO },
             false => life,
         }
@@ -368,7 +370,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         match verdict {
             Verdict::Valid => {}
-            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, now)),
+            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, engine.clock.now())),
             Verdict::Dead => {
                 self.counters.count(Count::StoresRefused);
                 skip(SkipReason::Overtaken);

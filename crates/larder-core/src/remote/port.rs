@@ -47,7 +47,7 @@ pub trait Remote: Send + Sync + 'static {
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>>;
 
     /// The records behind `position`, at most `limit`, and where the log stood just before they were read. Answers at
-    /// once if there are any, else when the first one comes, else after `wait`.
+    /// once if there are any or the log stands elsewhere, else when the first one comes, else after `wait`.
     ///
     /// Travels on a connection of its own: nothing else waits for it. Not answered well after `wait`, that connection is
     /// taken for dead: the call fails, and [`log_link`](Self::log_link) goes down.

@@ -20,6 +20,10 @@ pub(crate) struct GatedRemote {
     pub(crate) gets: Gate,
     /// Shut: an append is written and not answered.
     pub(crate) appends: Gate,
+    /// Shut: rounds get no answer.
+    pub(crate) follows: Gate,
+    /// Shut: a look at the head does not answer.
+    pub(crate) heads: Gate,
     /// Shut: appends are refused at once.
     pub(crate) accepting: AtomicBool,
     /// Shut: the append that [`hold_append`](Self::hold_append) names is not even written.
@@ -27,20 +31,38 @@ pub(crate) struct GatedRemote {
     read: AtomicUsize,
     appended: AtomicUsize,
     hold: AtomicUsize,
+    looked: AtomicUsize,
 }
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
         let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
-        let accepting = AtomicBool::new(true);
-        let (read, appended, hold) = Default::default();
-        Arc::new(GatedRemote { inner, gets, appends, accepting, held, read, appended, hold })
+        let (follows, heads, accepting) = (Gate::open(), Gate::open(), AtomicBool::new(true));
+        let (read, appended, hold, looked) = Default::default();
+        Arc::new(GatedRemote {
+            inner,
+            gets,
+            appends,
+            follows,
+            heads,
+            accepting,
+            held,
+            read,
+            appended,
+            hold,
+            looked,
+        })
     }
 
     /// Holds up the append after so many more.
     pub(crate) fn hold_append(&self, after: usize) {
         self.hold.store(self.appended.load(Ordering::SeqCst) + after + 1, Ordering::SeqCst);
         self.held.set(false);
+    }
+
+    /// How many looks at the head were begun.
+    pub(crate) fn looked_so_far(&self) -> usize {
+        self.looked.load(Ordering::SeqCst)
     }
 
     /// How many GETs have read their bytes.
@@ -101,7 +123,11 @@ impl Remote for GatedRemote {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
-        self.inner.head()
+        Box::pin(async move {
+            self.looked.fetch_add(1, Ordering::SeqCst);
+            self.heads.pass().await;
+            self.inner.head().await
+        })
     }
 
     fn follow(
@@ -110,7 +136,11 @@ impl Remote for GatedRemote {
         limit: usize,
         wait: Duration,
     ) -> BoxFuture<'_, Result<Round, RemoteError>> {
-        self.inner.follow(position, limit, wait)
+        Box::pin(async move {
+            let round = self.inner.follow(position, limit, wait).await;
+            self.follows.pass().await;
+            round
+        })
     }
 
     fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {

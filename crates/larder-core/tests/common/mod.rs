@@ -14,7 +14,7 @@ use larder_core::testing::{ManualRuntime, Recorder, TestRemote};
 use larder_core::units::{HOUR, MIB, SECOND};
 use larder_core::{
     AnyKey, BreakerOptions, Cache, CacheBuilder, Claim, Fill, Flown, Lead, LookedUp, Namespace, NoLoader,
-    Policy, Selector,
+    Policy, Runtime, Selector,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -160,6 +160,11 @@ impl Rig {
             }
         }
         panic!("never done");
+    }
+
+    /// Lets time pass, in small steps, so that whoever sleeps in between is woken in time.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.drive(self.runtime.sleep(time)).await;
     }
 
     /// Waits until `state` holds, moving time on.

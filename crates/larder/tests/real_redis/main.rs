@@ -7,5 +7,6 @@
 
 mod damage;
 mod faults;
+mod lessons;
 mod restarts;
 mod support;

@@ -21,7 +21,7 @@ impl Source {
         self.0.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         self.0.1.fetch_add(1, Ordering::SeqCst);
         self.0.0.load(Ordering::SeqCst)
     }

@@ -16,14 +16,24 @@ const RECORDS: usize = 1000;
 const ATTEMPTS: usize = 20;
 /// Pauses after failures: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often a node opens the log although nothing is wrong: the keys of a log that nobody opens run out.
-const RENEWAL: Duration = Duration::from_secs(3600);
+/// How often a node opens the log although nothing is wrong: it learns the server's time, should its clock have been
+/// stepped, and the keys of a log that nobody opens run out.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+/// What the loop knows between two rounds.
+struct Standing {
+    /// When the log was last opened.
+    opened: Moment,
+    /// Did the last round show no gap? After one the next does not wait: it would be late to tell what the log has lost.
+    settled: bool,
+}
 
 impl Driver {
     /// Follows the log for as long as the cache lives.
     pub(super) async fn follow(self: Arc<Self>) {
         let mut link = self.remote.log_link();
-        let (mut wait, mut opened) = (BACKOFF.0, self.runtime.now());
+        let mut wait = BACKOFF.0;
+        let mut at = Standing { opened: self.runtime.now(), settled: false };
         loop {
             self.say_state();
             let up = match &*link.borrow_and_update() {
@@ -42,7 +52,7 @@ impl Driver {
             let round = tokio::select! {
                 biased;
                 () = self.until_stopped() => return,
-                round = self.round(&mut opened) => round,
+                round = self.round(&mut at) => round,
             };
             match round {
                 Ok(()) => wait = BACKOFF.0,
@@ -59,32 +69,38 @@ impl Driver {
     }
 
     /// One look at the log, which waits for something to come.
-    async fn round(&self, opened: &mut Moment) -> Result<(), RemoteError> {
+    async fn round(&self, at: &mut Standing) -> Result<(), RemoteError> {
         let now = self.runtime.now();
         let Some(start) = self.node.round(now) else {
-            *opened = now;
+            at.opened = now;
             return self.synchronise().await;
         };
-        if now.since(*opened) >= RENEWAL {
+        if now.since(at.opened) >= RENEWAL {
             let answer = self.call(self.remote.open(Some(start.position), self.runtime.random())).await?;
             let answered = self.runtime.now();
             if answered.since(now) <= CALL_LIMIT {
-                *opened = now;
+                at.opened = now;
                 self.learn_server_time(answer.server_ms, answered);
             }
         }
-        let round = self.call_within(SILENCE, self.remote.follow(start.position, RECORDS, ROUND)).await?;
-        match self.node.look(&start, &round) {
-            Looked::Moved => self.moved.notify_waiters(),
-            Looked::CaughtUp { lost: false } => {}
-            Looked::CaughtUp { lost: true } => {
-                self.events.emit(|| Event::Gap { reason: "the log has lost invalidations made here" });
-                self.wake.notify_one();
+        let wait = if at.settled { ROUND } else { Duration::ZERO };
+        let round = self.call_within(SILENCE, self.remote.follow(start.position, RECORDS, wait)).await?;
+        let looked = self.node.look(&start, &round);
+        at.settled = matches!(looked, Looked::Well { .. });
+        match looked {
+            Looked::Well { moved, lost } => {
+                if moved {
+                    self.moved.notify_waiters();
+                }
+                if lost {
+                    self.events.emit(|| Event::Gap { reason: "the log has lost invalidations made here" });
+                    self.wake.notify_one();
+                }
             }
             Looked::Gap(reason) => {
                 self.gaps.fetch_add(1, Ordering::Relaxed);
                 self.events.emit(|| Event::Gap { reason });
-                *opened = now;
+                at.opened = now;
                 self.synchronise().await?;
             }
         }

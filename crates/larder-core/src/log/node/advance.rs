@@ -22,10 +22,9 @@ pub(crate) struct RoundStart {
 /// What a round showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// There were records, and they are applied.
-    Moved,
-    /// Nothing is left to read. `lost`: an own invalidation that had been in the log is there no more.
-    CaughtUp { lost: bool },
+    /// Nothing lies between. `moved`: there were records, and they are applied. `lost`: an own invalidation that had been
+    /// in the log is there no more.
+    Well { moved: bool, lost: bool },
     /// Something lies between this node and the log: synchronise. Why, for people.
     Gap(&'static str),
 }
@@ -92,23 +91,30 @@ impl Node {
         if round.records.iter().any(|record| self.apply(record) == Applied::Gap) {
             return Looked::Gap("records have gone by unseen");
         }
-        if !round.records.is_empty() {
-            return Looked::Moved;
-        }
-        let here = start.position;
+        let moved = !round.records.is_empty();
+        let asked_from = start.position;
         match round.head {
-            Some(head) if head == here => {}
+            _ if moved => {}
+            Some(head) if head == asked_from => {}
             None => return Looked::Gap("the log is gone"),
-            Some(head) if head.line != here.line => return Looked::Gap("the log has begun another line"),
-            Some(head) if head.at > here.at => return Looked::Gap("records have gone by unseen"),
+            Some(head) if head.line != asked_from.line => {
+                return Looked::Gap("the log has begun another line");
+            }
+            Some(head) if head.at > asked_from.at => return Looked::Gap("records have gone by unseen"),
             Some(_) => return Looked::Gap("the log has lost its end"),
         }
         let mut state = self.state.write();
-        let State { own, lineage, .. } = &mut *state;
+        let State { own, lineage, position, .. } = &mut *state;
+        let Some(here) = *position else { return Looked::Well { moved, lost: false } };
+        // Records that come without a pause do not keep a node from being caught up: what counts is where the log stood
+        // when it was asked.
+        if !round.head.is_some_and(|head| head.line == here.line && head.at <= here.at) {
+            return Looked::Well { moved, lost: false };
+        }
         let reached = |token: Epoch| lineage.holds(here.line, token) && token.at <= here.at;
         let lost = own.find_lost(here.line, start.answers, reached);
         self.caught_up(start.sent);
-        Looked::CaughtUp { lost }
+        Looked::Well { moved, lost }
     }
 
     /// The next record of the log.

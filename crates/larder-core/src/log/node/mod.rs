@@ -114,7 +114,9 @@ impl Node {
     /// Both clocks, as one pair, for a load that begins at `now`.
     pub(crate) fn mark(&self, now: Moment) -> Mark {
         let state = self.state.read();
-        Mark { n: self.n(), epoch: state.position, loaded: now }
+        // A node that is alone serves whatever it has, whenever it was loaded.
+        let loaded = if self.serves_any(Moment::MAX) { Moment::default() } else { now };
+        Mark { n: self.n(), epoch: state.position, loaded }
     }
 
     pub(crate) fn position(&self) -> Option<Epoch> {

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::advance::Applied;
+use super::advance::Looked;
 use super::own::PENDING_LIMIT;
 use super::*;
 use crate::key::Key;
 use crate::log::{Append, Opened, Record, RecordBody, Stamp};
+use crate::remote::Round;
 use crate::selector::Selector;
 
 const LINE: u64 = 7;
@@ -425,4 +427,109 @@ proptest! {
             prop_assert_eq!(node.check_since(key.as_bytes(), &tags, now.n), Verdict::Valid, "what is loaded now is good");
         }
     }
+}
+
+fn round(head: Option<Epoch>, records: Vec<Record>) -> Round {
+    Round { head, records }
+}
+
+/// Records come without a pause, more than one a second, for hours. No round is ever empty; the node must not for that
+/// reason count as cut off.
+#[test]
+fn a_node_that_reads_as_fast_as_others_write_is_caught_up() {
+    let node = Node::new(LIMIT, Duration::from_secs(60));
+    synchronise(&node, &opened(epoch(10), &[], 0), &[]);
+    let later = Moment::ORIGIN.plus(Duration::from_secs(100));
+    assert!(!node.serves(Moment::default(), later));
+    let start = node.round(later).unwrap();
+    // The second record was written after the peek.
+    let came = vec![
+        record(epoch(10), epoch(20), Mode::Hard, "b:1", 1),
+        record(epoch(20), epoch(30), Mode::Hard, "b:2", 2),
+    ];
+    let looked = node.look(&start, &round(Some(epoch(20)), came));
+    assert_eq!(looked, Looked::Well { moved: true, lost: false });
+    assert_eq!(node.synced(), Some(later));
+
+    let start = node.round(later.plus(Duration::from_secs(100))).unwrap();
+    let came = vec![record(epoch(30), epoch(40), Mode::Hard, "b:1", 3)];
+    assert_eq!(node.look(&start, &round(Some(epoch(50)), came)), Looked::Well { moved: true, lost: false });
+    assert_eq!(node.synced(), Some(later), "there was more to read");
+}
+
+#[test]
+fn a_round_without_records_tells_a_caught_up_node_from_every_kind_of_gap() {
+    let node = node_at(10);
+    let start = node.round(Moment::ORIGIN).unwrap();
+    let other = Epoch { line: LINE + 1, at: 10 };
+    for head in [None, Some(other), Some(epoch(11)), Some(epoch(9))] {
+        assert!(matches!(node.look(&start, &round(head, vec![])), Looked::Gap(_)), "{head:?}");
+    }
+    assert_eq!(
+        node.look(&start, &round(Some(epoch(10)), vec![])),
+        Looked::Well { moved: false, lost: false }
+    );
+}
+
+/// X's invalidation was acknowledged at 20 and read back. The primary dies without having passed on its end, 15 to 20; a
+/// replica goes on at 15 under another line. Nobody who had not read it has it: X must send it again, and only that.
+#[test]
+fn an_own_invalidation_from_a_lost_tail_is_queued_again() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    node.answered(5, epoch(12));
+    node.apply(&record(epoch(10), epoch(12), Mode::Hard, "a:1", 5));
+    own(&node, Mode::Soft, "a:2", 6);
+    node.answered(6, epoch(20));
+    node.apply(&record(epoch(12), epoch(20), Mode::Soft, "a:2", 6));
+    assert_eq!(node.pending(), 0);
+
+    let head = Epoch { line: LINE + 1, at: 16 };
+    synchronise(&node, &opened(head, &[epoch(15)], 0), &[stamp("a:1", 12)]);
+    let start = node.round(Moment::ORIGIN).unwrap();
+    assert_eq!(node.look(&start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: true });
+    let again = node.take_unsent(|| 7);
+    assert_eq!((again.len(), again[0].mode), (1, Mode::Soft));
+    assert_eq!(again[0].selectors, [select("a:2")]);
+    let start = node.round(Moment::ORIGIN).unwrap();
+    assert_eq!(node.look(&start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: false });
+}
+
+/// More was sent than is remembered; then the tail is lost. What is not remembered may be part of it.
+#[test]
+fn a_loss_beyond_what_is_remembered_queues_everything() {
+    let node = node_at(10);
+    for i in 0..1100_u64 {
+        let (at, op) = (11 + i, 1 + i);
+        own(&node, Mode::Hard, &format!("a:{i}"), op);
+        node.answered(op, epoch(at));
+        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("a:{i}"), op));
+    }
+    let cut = |to: u64, line| opened(Epoch { line, at: to + 1 }, &[epoch(to)], 0);
+    let lost = |node: &Node, at: &Opened| {
+        synchronise(node, at, &[]);
+        node.look(&node.round(Moment::ORIGIN).unwrap(), &round(Some(at.head), vec![]))
+    };
+    assert_eq!(lost(&node, &cut(1100, LINE + 1)), Looked::Well { moved: false, lost: true });
+    assert_eq!(node.pending(), 10, "1101 to 1110");
+    assert_eq!(lost(&node, &cut(50, LINE + 2)), Looked::Well { moved: false, lost: true });
+    let batches = node.take_unsent(|| 9999);
+    assert_eq!((batches.len(), &batches[0].selectors), (1, &vec![Selector::all()]));
+}
+
+/// An append is not answered in time. If its record exists, it settles the call by its op; else the call is sent again,
+/// under another.
+#[test]
+fn an_unanswered_append_is_settled_by_its_record_or_sent_again() {
+    let node = node_at(10);
+    own(&node, Mode::Hard, "a:1", 5);
+    own(&node, Mode::Hard, "a:2", 6);
+    node.unanswered(5);
+    node.unanswered(6);
+    assert!(node.has_unsent());
+    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    let again = node.take_unsent(|| 7);
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].op, &again[0].selectors), (7, &vec![select("a:2")]));
+    assert!(!node.has_unsent(), "somebody is sending it");
 }

@@ -1,0 +1,371 @@
+//! What hurt users of other caches, each as the story it was reported with: several nodes on one real Redis.
+//!
+//! Lessons that one process can show alone are tests of the engine (`larder-core/tests/fences.rs`, `stale.rs`,
+//! `restarts.rs`, `flights.rs`), those about responses of the HTTP layer (`larder-http/tests/invalidation.rs`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use larder::units::{HOUR, SECOND};
+use larder::{
+    Arrival, BoxFuture, Cache, CoarseClock, Epoch, Fill, Moment, Outcome, Policy, Runtime, Selector,
+    TokioRuntime, redis::Redis,
+};
+use larder_testkit::{RedisServer, Reply, wait_until};
+use tokio::sync::watch;
+
+use super::support::{Process, SOON, Source};
+
+/// A gate in a loader: it has read its data, and answers when it may.
+struct Held(watch::Sender<bool>);
+
+impl Held {
+    fn new() -> Self {
+        Held(watch::Sender::new(false))
+    }
+
+    fn let_go(&self) {
+        self.0.send_replace(true);
+    }
+
+    fn passed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut door = self.0.subscribe();
+        async move {
+            // The sender lives as long as the test.
+            let _ = door.wait_for(|open| *open).await;
+        }
+    }
+}
+
+async fn nodes<const N: usize>(url: &str, source: &Source) -> [Process; N] {
+    let mut nodes = Vec::new();
+    for _ in 0..N {
+        nodes.push(Process::with_policy(url, source, Policy::ttl(HOUR).jitter(0.0)).await);
+    }
+    nodes.try_into().ok().unwrap()
+}
+
+async fn arrive(node: &Process, token: Option<Epoch>) {
+    assert_eq!(node.cache.arrive(token.unwrap()).await, Arrival::Arrived);
+}
+
+/// Lesson 1 (FusionCache#625), on another node: a load runs on Y while X removes the key. Y then stores the old value, here
+/// and in Redis, for its full ttl.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_1_a_load_that_another_nodes_invalidation_overtakes_is_served_nowhere() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    let held = Held::new();
+    let (rows, slow, door) = (y.rows.clone(), source.clone(), held.passed());
+    let load = tokio::spawn(async move {
+        let load = move || async move {
+            let value = slow.read();
+            door.await;
+            Ok::<_, std::convert::Infallible>(value)
+        };
+        *rows.get_or_load("a", load).await.unwrap()
+    });
+    wait_until(SOON, "the load has read its data", || source.reads() == 1).await;
+    let written = source.write();
+    let token = x.rows.invalidate("a").await.token;
+    arrive(&y, token).await;
+    held.let_go();
+    assert_eq!(load.await.unwrap(), 0, "who asked before the write may have the old value");
+    for node in [&y, &x] {
+        assert_eq!(node.read("a").await, written);
+    }
+    let [next] = nodes(&server.url(), &source).await;
+    assert_eq!(next.read("a").await, written);
+}
+
+/// Lesson 2 (FusionCache#628, #535): a tag is deleted while an entry that carries it is refreshed in the background. The
+/// refresh, which knows its tags only at its end, brings the old value back.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_2_a_tag_that_is_invalidated_during_a_fill_kills_what_the_fill_brings() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    let slot = y.rows.begin("a");
+    let old = source.read();
+    source.write();
+    let token = x.cache.invalidate([Selector::tag("red")]).await.token;
+    arrive(&y, token).await;
+    assert!(!slot.put_with(old, &Fill::new().tags(vec!["red".into()])));
+    assert_eq!(y.rows.get("a").await, None);
+}
+
+/// Lesson 3 (FusionCache#613): the key is gone from memory and not yet from Redis; a read in between promotes it back into
+/// memory, for hours. Here it stays in Redis, dead: nobody promotes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_3_a_dead_value_in_redis_is_never_promoted_again() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    x.read("a").await;
+    x.stored(1).await;
+    let token = x.rows.invalidate("a").await.token;
+    let there = server.command(&["EXISTS", "larder:row:a"]).await.unwrap();
+    assert_eq!(there, Reply::Int(1), "nobody has deleted it");
+    arrive(&y, token).await;
+    for node in [&x, &y] {
+        assert_eq!(node.rows.get("a").await, None);
+    }
+}
+
+/// Lesson 5 (FusionCache#648): a hard clear, then a loader that fails: the fail-safe serves what was cleared, from Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_5_an_invalidated_value_is_not_even_served_stale_when_the_loader_fails() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let failing = Arc::new(AtomicBool::new(false));
+    let policy = Policy::ttl(SECOND).jitter(0.0).stale_while_revalidate(HOUR);
+    let mut handles = Vec::new();
+    let processes = [
+        Process::with_policy(&server.url(), &source, policy.clone()).await,
+        Process::with_policy(&server.url(), &source, policy.clone()).await,
+    ];
+    for process in &processes {
+        let (failing, source) = (failing.clone(), source.clone());
+        let rows = process.cache.namespace::<u64>("row", policy.clone()).unwrap().loader(move |_: String| {
+            let (fails, value) = (failing.load(Ordering::SeqCst), source.read());
+            async move { if fails { Err("the source is away") } else { Ok(value) } }
+        });
+        rows.load("a").await.unwrap();
+        handles.push(rows);
+    }
+    failing.store(true, Ordering::SeqCst);
+    let token = processes[0].cache.invalidate([Selector::all()]).await.token;
+    arrive(&processes[1], token).await;
+    for rows in handles {
+        assert!(rows.load("a").await.is_err());
+        assert_eq!(rows.get("a").await, None);
+    }
+}
+
+/// A runtime whose calendar is wrong.
+#[derive(Debug)]
+struct Skewed {
+    real: TokioRuntime,
+    by_ms: i64,
+}
+
+impl Runtime for Skewed {
+    fn now(&self) -> Moment {
+        self.real.now()
+    }
+    fn coarse_clock(&self) -> CoarseClock {
+        self.real.coarse_clock()
+    }
+    fn wall_millis(&self) -> u64 {
+        self.real.wall_millis().saturating_add_signed(self.by_ms)
+    }
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.real.sleep(duration)
+    }
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.real.spawn(task);
+    }
+    fn random(&self) -> u64 {
+        self.real.random()
+    }
+}
+
+/// Lessons 6 and 7 (dotnet/extensions#7771, FusionCache#319, django-cachalot#19): tags are compared with a wall clock, and
+/// the clocks of two nodes differ by a quarter of an hour: deleted entries live on, or new ones die for a quarter of an
+/// hour, silently.
+#[tokio::test(flavor = "multi_thread")]
+async fn lessons_6_and_7_clocks_that_differ_by_a_quarter_of_an_hour_change_nothing() {
+    const QUARTER: i64 = 15 * 60 * 1000;
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let mut nodes = Vec::new();
+    for by_ms in [-QUARTER, 0, QUARTER] {
+        let runtime = Arc::new(Skewed { real: TokioRuntime::current(), by_ms });
+        let cache = Cache::builder().remote(Redis::at(server.url())).runtime(runtime).build().await.unwrap();
+        let rows = cache.namespace::<u64>("row", Policy::ttl(HOUR).jitter(0.0)).unwrap();
+        nodes.push((cache, rows));
+    }
+    for (writer, _) in &nodes {
+        for (at, (reader, rows)) in nodes.iter().enumerate() {
+            let slot = rows.begin("a");
+            assert!(slot.put_with(source.read(), &Fill::new().tags(vec!["red".into()])), "new entries live");
+            wait_until(SOON, "the store to reach Redis", || {
+                let stats = reader.stats();
+                stats.namespaces["row"].stores + stats.namespaces["row"].stores_refused > 0
+            })
+            .await;
+            let other = &nodes[(at + 1) % 3].1;
+            let load = || async { Ok::<_, std::convert::Infallible>(999) };
+            // What another node has stored a moment ago is fresh here, and as old as it is.
+            let found = *other.get_or_load("a", load).await.unwrap();
+            assert!(found != 999, "a hit");
+            let token =
+                writer.invalidate([Selector::tag("red"), Selector::key(("row", "a"))]).await.token.unwrap();
+            for (node, rows) in &nodes {
+                assert_eq!(node.arrive(token).await, Arrival::Arrived);
+                assert_eq!(rows.get("a").await, None, "what was invalidated is gone");
+            }
+        }
+    }
+}
+
+/// Lesson 8 (rueidis#534): a client reads right after its own write and gets the old value, because the push that
+/// invalidates its local copy comes after the reply.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_8_a_read_after_the_own_invalidation_returned_sees_it() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    for _ in 0..300 {
+        y.read("a").await;
+        x.read("a").await;
+        let written = source.write();
+        let token = x.rows.invalidate("a").await.token;
+        assert_eq!(x.read("a").await, written);
+        assert_eq!(*y.rows.at_least(token).load("a").await.unwrap(), written, "and elsewhere, by its token");
+    }
+}
+
+/// Lesson 9 (JetCache#714, redisson#4653, EasyCaching#428): the backplane is away for a moment, a message is lost, and
+/// local copies stay as they are until their ttl; nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_9_what_was_invalidated_while_a_node_was_cut_off_is_gone_when_it_is_back() {
+    let (server, source) = (RedisServer::builder().persistent(true).start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    y.read("a").await;
+    for round in 0..3 {
+        // Both lose their connections; whoever is back first goes on at once.
+        for kind in ["normal", "replica"] {
+            server.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await.unwrap();
+        }
+        if round == 2 {
+            server.kill();
+            server.restart().await;
+        }
+        let written = source.write();
+        // Queued or not: it arrives.
+        let _ = x.cache.invalidate([Selector::under("row")]).await;
+        x.settled().await;
+        y.settled().await;
+        let token = x.rows.invalidate("b").await.token;
+        arrive(&y, token).await;
+        assert_eq!(y.read("a").await, written, "round {round}");
+    }
+}
+
+/// Lesson 10 (JetCache#945, #966): a mismatch in the setup keeps messages from being understood, silently; users lose days. Here a
+/// server that cannot be told from its successor is said at the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_10_a_setup_that_could_lose_invalidations_is_said_at_the_start() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    server.command(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info"]).await.unwrap();
+    let url = format!("redis://app:secret@{}", server.addr());
+    let [blind] = nodes(&url, &source).await;
+    wait_until(SOON, "it is said", || blind.events.count("cache_gap") == 1).await;
+    let [well] = nodes(&server.url(), &source).await;
+    assert_eq!(well.events.count("cache_gap"), 0);
+    let written = source.write();
+    let token = blind.rows.invalidate("a").await.token;
+    assert_eq!(*well.rows.at_least(token).load("a").await.unwrap(), written, "and it works all the same");
+}
+
+/// Lesson 11 (bentocache#71, #80, #63; FusionCache#553): soft and hard are confused with grace periods, and differ from
+/// tier to tier and node to node.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_11_expire_is_stale_and_invalidate_is_a_miss_on_every_node_and_in_every_tier() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let policy = Policy::ttl(HOUR).jitter(0.0).stale_while_revalidate(HOUR);
+    let url = server.url();
+    let start = || Process::with_policy(&url, &source, policy.clone());
+    let (x, y) = (start().await, start().await);
+    for node in [&x, &y] {
+        node.read("a").await;
+    }
+    x.stored(1).await;
+    source.write();
+    let token = x.rows.expire("a").await.token;
+    arrive(&y, token).await;
+    // Memory here, memory there, and Redis for a node that begins.
+    let z = start().await;
+    for node in [&x, &y, &z] {
+        let found = node.rows.fetch("a").await.unwrap();
+        assert!(
+            found.outcome == Outcome::Stale || *found.value == 1,
+            "stale, or what another node has refreshed meanwhile: {found:?}"
+        );
+    }
+    let written = source.write();
+    let token = y.rows.invalidate("a").await.token;
+    for node in [&x, &y, &z] {
+        arrive(node, token).await;
+        // Gone, unless somebody has loaded it again meanwhile.
+        assert!(node.rows.get("a").await.is_none_or(|value| *value == written));
+        assert_eq!(node.read("a").await, written);
+    }
+}
+
+async fn calls(server: &RedisServer, command: &str) -> u64 {
+    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Lesson 17 (FusionCache#442, #423, #503): every notification makes every node read from Redis, until it times out.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_17_an_invalidation_makes_no_node_read_a_value() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [w, x, y, z] = nodes(&server.url(), &source).await;
+    for node in [&w, &x, &y, &z] {
+        node.read("a").await;
+    }
+    let before = calls(&server, "get").await;
+    let mut token = None;
+    for i in 0..1000 {
+        token = w.cache.invalidate([Selector::under(("row", i % 10))]).await.token;
+    }
+    for node in [&x, &y, &z] {
+        arrive(node, token).await;
+    }
+    assert_eq!(calls(&server, "get").await - before, 0);
+}
+
+/// Lesson 21 (laravel#43850: a gigabyte a week; next-shared-cache#852: ten times as many rows for tags as entries): the index of tags
+/// grows without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_21_tags_that_come_and_go_leave_nothing_that_grows() {
+    const LIMIT: u32 = 500;
+    let server = RedisServer::start().await;
+    let redis = Redis::at(server.url()).stamp_limit(LIMIT);
+    let cache = Cache::builder().remote(redis).stamp_limit(LIMIT as usize).build().await.unwrap();
+    let rows = cache.namespace::<u64>("row", Policy::ttl(SECOND)).unwrap();
+    for i in 0..6000_u64 {
+        rows.begin(i % 50).put_with(i, &Fill::new().tags(vec![format!("tag-{i}")]));
+        let _ = cache.invalidate([Selector::tag(&format!("tag-{i}"))]).await;
+    }
+    let int = |reply: Reply| reply.int().unwrap();
+    let state = int(server.command(&["HLEN", "{larder}:state"]).await.unwrap());
+    let old = int(server.command(&["HLEN", "{larder}:old"]).await.unwrap());
+    assert!(state <= i64::from(LIMIT) + 10 && old <= i64::from(LIMIT) + 10, "{state} and {old} stamps");
+    assert!(cache.stats().stamps <= 2 * LIMIT as usize + 32, "{} rows", cache.stats().stamps);
+    let keys = server.keys().await;
+    assert!(keys.len() <= 50 + 3, "{} keys: values, and the three of the log", keys.len());
+    for key in ["{larder}:state", "{larder}:old", "{larder}:log"] {
+        assert!(int(server.command(&["PTTL", key]).await.unwrap()) > 0, "{key} has a life");
+    }
+}
+
+/// Lesson 22 (medusa#14774, civitai PR#2443: 504 waves over 60 M keys; vibetuner#2005): deleting by pattern walks through
+/// the keys while requests wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn lesson_22_nothing_walks_through_keys_but_a_sweep_that_was_asked_for() {
+    let (server, source) = (RedisServer::start().await, Source::default());
+    let [x, y] = nodes(&server.url(), &source).await;
+    for i in 0..300 {
+        x.read(&i.to_string()).await;
+    }
+    x.stored(300).await;
+    let invalidated =
+        x.cache.invalidate([Selector::under("row"), Selector::tag("red"), Selector::all()]).await;
+    arrive(&y, invalidated.token).await;
+    assert_eq!((calls(&server, "keys").await, calls(&server, "scan").await), (0, 0));
+    assert_eq!(invalidated.swept().await.remote, 300);
+    assert_eq!(calls(&server, "keys").await, 0);
+    assert!((1..10).contains(&calls(&server, "scan").await), "in steps, not key by key");
+}
