@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     /// Until when any of them counts: most services have none, and ask no further.
     uncacheable_until: AtomicU64,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
+    pub(crate) occasions: crate::occasion::Occasions,
+    pub(crate) reloads: crate::namespace::Reloads,
     pushed_back: AtomicU64,
     /// One sweep at a time.
     sweeping: Semaphore,
@@ -114,6 +116,8 @@ impl Engine {
             uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
             uncacheable_until: AtomicU64::new(0),
             registry: Mutex::default(),
+            occasions: crate::occasion::Occasions::default(),
+            reloads: crate::namespace::Reloads::default(),
             pushed_back: AtomicU64::new(0),
             sweeping: Semaphore::new(1),
         }
@@ -226,19 +230,20 @@ impl Engine {
         self.may_be_uncacheable(now) && self.uncacheable.get(key).is_some_and(|until| now < until)
     }
 
-    /// Runs a refresh in the background, or says that too many are running.
-    pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) {
+    /// Runs a refresh in the background, or says, here too with false, that too many are running.
+    pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) -> bool {
         if self.background.refreshes.fetch_add(1, Ordering::AcqRel) >= defaults::BACKGROUND_REFRESHES {
             self.background.refreshes.fetch_sub(1, Ordering::AcqRel);
             let key = key.to_string();
             self.events.emit(|| Event::Skip { key, reason: SkipReason::RefreshesBusy });
-            return;
+            return false;
         }
         let one = Refreshing(self.clone());
         self.runtime.spawn(Box::pin(async move {
             let _one = one;
             refresh.await;
         }));
+        true
     }
 
     /// Runs a store of about `bytes` in the background, unless a later one of the key is begun before; false if too much
@@ -325,6 +330,7 @@ impl Engine {
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),
             pushed_back: self.pushed_back.load(Ordering::Relaxed),
+            handler_failures: self.occasions.failures(),
         }
     }
 }

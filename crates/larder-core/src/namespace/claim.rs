@@ -165,14 +165,25 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
 
 /// Leave to refresh `key`, unless somebody loads it already.
 fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Option<Lead<V>> {
-    match handle.engine().flights.board(&key, &handle.engine().runtime) {
+    match claim_again(handle, key) {
+        Claim::Lead(lead) => Some(lead),
+        _ => None,
+    }
+}
+
+/// Claims a key to load it once more, whatever memory has: a lead for the refresh, or the load that is under way.
+pub(super) fn claim_again<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Claim<V> {
+    let engine = handle.engine();
+    let arrived = engine.node.n();
+    match engine.flights.board(&key, &engine.runtime) {
+        Boarding::Full => Claim::Apart(SkipReason::Overloaded),
+        Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
-            let now = handle.engine().clock.now();
+            let now = engine.clock.now();
             let mut lead = Lead::new(handle.clone(), key, flight, now);
             lead.refresh = true;
-            Some(lead)
+            Claim::Lead(lead)
         }
-        Boarding::Join(_) | Boarding::Full => None,
     }
 }
 
@@ -338,14 +349,21 @@ impl<V: Send + Sync + 'static> Flying<V> {
     ///
     /// Cancel safe.
     pub async fn wait(self) -> Flown<V> {
-        let engine = self.handle.engine();
-        // The load's own timeout comes first; this is for a load that blocks its thread.
-        let budget = engine.remote.as_ref().map_or(Duration::ZERO, |r| r.budget);
-        let limit = self.handle.policy.load_timeout + budget + Duration::from_millis(20);
-        match within(&*engine.runtime, limit, self.flight.landing()).await {
+        match within(&*self.handle.engine().runtime, self.limit(), self.flight.landing()).await {
             Ok(landing) => self.take(landing),
             Err(_) => Flown::Failed(Failure::TimedOut),
         }
+    }
+
+    /// As [`wait`](Self::wait), for one who wants nothing of it: no read, and counted as none.
+    pub(super) async fn over(self) {
+        let _ = within(&*self.handle.engine().runtime, self.limit(), self.flight.landing()).await;
+    }
+
+    fn limit(&self) -> Duration {
+        // The load's own timeout comes first; this is for a load that blocks its thread.
+        let budget = self.handle.engine().remote.as_ref().map_or(Duration::ZERO, |r| r.budget);
+        self.handle.policy.load_timeout + budget + Duration::from_millis(20)
     }
 
     /// The leader's part: does the work of the flight until it lands, or has moved to a task and lands there. Answers what

@@ -103,6 +103,10 @@ impl<V: Send + Sync + 'static> Handle<V> {
         self.prefix.namespace()
     }
 
+    pub(crate) fn sub(&self) -> &[u8] {
+        &self.sub
+    }
+
     #[inline(always)]
     pub(crate) fn writer(&self) -> KeyWriter<'_> {
         KeyWriter::within(self.prefix.namespace(), &self.sub)
