@@ -7,17 +7,15 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::entry::Entry;
 use crate::key::{Identity, Key};
 use crate::outcome::{Outcome, Tier};
 use crate::runtime::{BoxFuture, OnDrop, Runtime};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, Notify, OnceLock};
 
 const SHARDS: usize = 32;
 

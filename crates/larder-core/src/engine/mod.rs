@@ -8,11 +8,9 @@ mod sweep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 pub use self::explain::{Culprit, Explained, Explanation};
 pub use self::invalidate::{Delivery, Invalidated};
@@ -29,6 +27,8 @@ use crate::outcome::SkipReason;
 use crate::policy::defaults;
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
 use crate::stats::{Counters, Stats};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, Notify};
 
 /// Keys remembered as uncacheable, at the most.
 const MOST_UNCACHEABLE: usize = 10_000;

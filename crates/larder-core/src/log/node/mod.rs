@@ -9,10 +9,7 @@
 mod advance;
 mod own;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::RwLock;
 
 pub(crate) use self::advance::Looked;
 pub(crate) use self::own::Batch;
@@ -20,6 +17,8 @@ use self::own::Own;
 use super::table::Table;
 use super::{Epoch, Lineage, Mark, Mode};
 use crate::runtime::Moment;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What the log says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
