@@ -199,7 +199,7 @@ impl Flights {
             flight.hand_over(runtime);
             return Boarding::Join(flight);
         }
-        if self.open.fetch_add(1, Ordering::AcqRel) >= MOST_FLIGHTS {
+        if self.open.fetch_add(1, Ordering::SeqCst) >= MOST_FLIGHTS {
             self.open.fetch_sub(1, Ordering::AcqRel);
             return Boarding::Full;
         }
@@ -231,7 +231,7 @@ impl Flights {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.open.load(Ordering::Acquire)
+        self.open.load(Ordering::SeqCst)
     }
 
     /// Waits until no load is under way.

@@ -7,12 +7,16 @@ use shuttle::future::{block_on, yield_now};
 
 use super::{Database, Scheduled, Told, cache, end, explore, together};
 use crate::cache::Cache;
+use crate::error::LoadError;
 use crate::key::Key;
 use crate::namespace::{AnyKey, Claim, Fill, Flown, Namespace, NoLoader};
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::selector::Selector;
 use crate::units::HOUR;
+
+/// More loads than there are.
+const LATE: u64 = 1000;
 
 type Docs = Namespace<AnyKey, u64, NoLoader>;
 
@@ -148,35 +152,42 @@ fn an_entry_that_was_expired_is_never_fresh_again() {
     });
 }
 
-/// A cache is shut down while reads load: those that still may end do, and everybody has an answer.
+/// A cache is shut down while reads load. Those that have begun are waited for, and when that is over none begins any more;
+/// everybody has an answer.
 #[test]
-fn a_shutdown_waits_for_the_loads_under_way_and_leaves_nobody_waiting() {
+fn when_a_shutdown_is_over_no_load_is_under_way_and_none_begins() {
     explore(|| {
         let runtime = Scheduled::new();
         let cache = cache(&runtime, None);
         let docs = docs(&cache, Policy::ttl(HOUR));
-        let read = || {
-            let docs = docs.clone();
+        let (begun, ended) = (Told::default(), Told::default());
+        let read = |key: u64| {
+            let (docs, begun, ended) = (docs.clone(), begun.clone(), ended.clone());
             move || {
-                let load = || async {
+                let load = || async move {
+                    begun.set(begun.get() + 1);
                     yield_now().await;
                     yield_now().await;
+                    ended.set(ended.get() + 1);
                     Ok::<_, Infallible>(7)
                 };
-                // An error says that the cache is being shut down: none comes from the load.
-                if let Ok(value) = block_on(docs.get_or_load(1, load)) {
-                    assert_eq!(*value, 7);
+                match block_on(docs.get_or_load(key, load)) {
+                    Ok(value) => assert_eq!(*value, 7),
+                    Err(error) => assert!(matches!(error, LoadError::ShuttingDown), "{error}"),
                 }
             }
         };
+        let (over, before) = (begun.clone(), ended.clone());
         let shut = {
             let (cache, runtime) = (cache.clone(), runtime.clone());
             move || {
-                end(cache.clone(), &runtime);
-                assert_eq!(cache.stats().flights, 0, "a load is still under way");
+                end(cache, &runtime);
+                assert_eq!(over.get(), before.get(), "a load is still under way");
+                before.set(LATE);
             }
         };
-        together([Box::new(shut), Box::new(read()), Box::new(read())]);
-        runtime.settle();
+        together([Box::new(shut), Box::new(read(1)), Box::new(read(1)), Box::new(read(2))]);
+        assert!(ended.get() == LATE, "a load has ended after all was over");
+        end(cache, &runtime);
     });
 }

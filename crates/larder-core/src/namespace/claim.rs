@@ -152,6 +152,10 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
         Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
             let lead = Lead::new(handle.clone(), key, flight, now);
+            // A shutdown that began in between may have found no load under way, and be done.
+            if engine.is_closing() {
+                return Claim::Apart(SkipReason::Off);
+            }
             // A flight may have landed between the look into memory and boarding.
             match lead.landed_meanwhile(now) {
                 Some(entry) => lead.share(entry, Some(Tier::Memory)).map_or_else(Claim::Lead, Claim::Found),
@@ -168,7 +172,7 @@ fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Optio
             let now = handle.engine().clock.now();
             let mut lead = Lead::new(handle.clone(), key, flight, now);
             lead.refresh = true;
-            Some(lead)
+            (!handle.engine().is_closing()).then_some(lead)
         }
         Boarding::Join(_) | Boarding::Full => None,
     }
