@@ -33,6 +33,8 @@ fn a_read_that_starts_after_an_invalidation_returns_nothing_older() {
         let cache = cache(&runtime, None);
         let docs = docs(&cache, Policy::ttl(HOUR));
         let (database, told) = (Database::default(), Told::default());
+        let old = database.clone();
+        block_on(docs.get_or_load(1, || old.read())).expect("a load succeeds");
         let write = {
             let (docs, database, told) = (docs.clone(), database.clone(), told.clone());
             move || {

@@ -8,6 +8,7 @@ use crate::log::{Append, Author, Batch, Epoch, Lineage, Mode, Node, Opened, Reco
 use crate::remote::Round;
 use crate::runtime::Moment;
 use crate::selector::Selector;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const KEY: &[u8] = b"a:1";
 
@@ -46,9 +47,26 @@ fn own(selector: Selector, op: u64) -> Batch {
     Batch { mode: Mode::Hard, selectors: vec![selector], op }
 }
 
-/// As the engine takes an entry that memory has: `seen == n` is good enough, else the rows decide.
-fn valid_in_memory(node: &Node, seen: u64) -> bool {
-    seen >= node.n() || node.check_since(KEY, &[], seen) == Verdict::Valid
+/// An entry in memory: when it was last known valid.
+#[derive(Clone)]
+struct InMemory(Arc<AtomicU64>);
+
+impl InMemory {
+    fn new(seen: u64) -> Self {
+        InMemory(Arc::new(AtomicU64::new(seen)))
+    }
+
+    /// As the engine takes it: `n` first; `seen == n` is good enough, else the rows decide, and what is valid is dated up
+    /// for all who come after.
+    fn is_valid(&self, node: &Node) -> bool {
+        let n = node.n();
+        let seen = self.0.load(Ordering::Relaxed);
+        if seen < n && node.check_since(KEY, &[], seen) != Verdict::Valid {
+            return false;
+        }
+        self.0.fetch_max(n, Ordering::Relaxed);
+        true
+    }
 }
 
 /// Selectors whose rows lie in the same part of the table as that of `with`: they push it out.
@@ -65,7 +83,7 @@ fn neighbours(with: &Selector, count: usize) -> Vec<Selector> {
 fn an_invalidation_that_the_table_forgets_still_holds() {
     explore(|| {
         let node = Arc::new(Node::alone(16));
-        let (seen, told) = (node.n(), Told::default());
+        let (entry, told) = (InMemory::new(node.n()), Told::default());
         let write = {
             let (node, told) = (node.clone(), told.clone());
             move || {
@@ -77,16 +95,16 @@ fn an_invalidation_that_the_table_forgets_still_holds() {
             }
         };
         let read = || {
-            let (node, told) = (node.clone(), told.clone());
+            let (node, entry, told) = (node.clone(), entry.clone(), told.clone());
             move || {
                 for _ in 0..3 {
                     let returned = told.get();
-                    assert!(returned == 0 || !valid_in_memory(&node, seen), "a dead entry is valid");
+                    assert!(!entry.is_valid(&node) || returned == 0, "a dead entry is valid");
                 }
             }
         };
         together([Box::new(write), Box::new(read()), Box::new(read())]);
-        assert_eq!(node.check_since(b"c:1", &[], seen), Verdict::Dead, "the table has forgotten something");
+        assert_eq!(node.check_since(b"c:1", &[], 1), Verdict::Dead, "the table has forgotten something");
     });
 }
 
@@ -95,7 +113,7 @@ fn an_invalidation_that_the_table_forgets_still_holds() {
 fn a_record_that_the_table_forgets_still_holds_for_what_redis_has() {
     explore(|| {
         let (node, told) = (node(16), Told::default());
-        let seen = node.n();
+        let entry = InMemory::new(node.n());
         let follow = {
             let (node, told) = (node.clone(), told.clone());
             move || {
@@ -107,14 +125,14 @@ fn a_record_that_the_table_forgets_still_holds_for_what_redis_has() {
             }
         };
         let read = || {
-            let (node, told) = (node.clone(), told.clone());
+            let (node, entry, told) = (node.clone(), entry.clone(), told.clone());
             move || {
                 for _ in 0..2 {
                     let applied = told.get();
                     let (verdict, _) = node.check_remote(KEY, &[], epoch(10));
                     assert!(applied == 0 || verdict == Verdict::Dead, "a dead value is {verdict:?}");
                     let applied = told.get();
-                    assert!(applied == 0 || !valid_in_memory(&node, seen), "a dead entry is valid");
+                    assert!(!entry.is_valid(&node) || applied == 0, "a dead entry is valid");
                 }
             }
         };
@@ -131,14 +149,14 @@ fn a_record_that_the_table_forgets_still_holds_for_what_redis_has() {
 fn an_own_invalidation_holds_from_the_call_on_and_spares_what_was_loaded_since() {
     explore(|| {
         let (node, told) = (node(64), Told::default());
-        let before = node.n();
+        let before = InMemory::new(node.n());
         let call = {
             let (node, told) = (node.clone(), told.clone());
             move || {
                 node.invalidate(&own(named(), 5), true, Moment::ORIGIN);
                 told.set(1);
                 let loaded = node.mark(Moment::ORIGIN);
-                assert!(valid_in_memory(&node, loaded.n), "loaded since, and not valid");
+                assert!(InMemory::new(loaded.n).is_valid(&node), "loaded since, and not valid");
                 told.set(loaded.n);
             }
         };
@@ -153,17 +171,18 @@ fn an_own_invalidation_holds_from_the_call_on_and_spares_what_was_loaded_since()
             }
         };
         let read = |at| {
-            let (node, told) = (node.clone(), told.clone());
+            let (node, before, told) = (node.clone(), before.clone(), told.clone());
             move || {
                 let returned = told.get();
-                assert!(returned == 0 || !valid_in_memory(&node, before), "an entry from before is valid");
+                assert!(!before.is_valid(&node) || returned == 0, "an entry from before is valid");
                 let returned = told.get();
                 let (verdict, n) = node.check_remote(KEY, &[], epoch(at));
                 assert!(returned == 0 || verdict == Verdict::Dead, "a value from before is {verdict:?}");
                 if verdict == Verdict::Valid {
                     // It is in memory now, and everybody may look at it.
                     let returned = told.get();
-                    assert!(returned == 0 || !valid_in_memory(&node, n), "a value from before lives on");
+                    let value = InMemory::new(n);
+                    assert!(!value.is_valid(&node) || returned == 0, "a value from before lives on");
                 }
             }
         };
@@ -171,8 +190,9 @@ fn an_own_invalidation_holds_from_the_call_on_and_spares_what_was_loaded_since()
         if node.position() == Some(epoch(20)) {
             record(&node, 30, &named(), 5);
         }
-        assert!(valid_in_memory(&node, told.get()), "the own record has killed what was loaded since");
-        assert!(!valid_in_memory(&node, before) && node.pending() == 0);
+        let since = InMemory::new(told.get());
+        assert!(since.is_valid(&node), "the own record has killed what was loaded since");
+        assert!(!before.is_valid(&node) && node.pending() == 0);
     });
 }
 
@@ -191,13 +211,17 @@ fn a_record_kills_what_was_loaded_before_its_write_by_both_clocks() {
                 told.set(1);
             }
         };
+        let before = InMemory::new(node.n());
         let load = || {
             let (node, told, written) = (node.clone(), told.clone(), written.clone());
+            let before = before.clone();
             move || {
+                let applied = told.get();
+                assert!(!before.is_valid(&node) || applied == 0, "an entry from before is valid");
                 let mark = node.mark(Moment::ORIGIN);
                 let value = written.get();
-                let applied = told.get();
-                assert!(applied <= value || !valid_in_memory(&node, mark.n), "an old value is valid here");
+                let (applied, loaded) = (told.get(), InMemory::new(mark.n));
+                assert!(!loaded.is_valid(&node) || applied <= value, "an old value is valid here");
                 let applied = told.get();
                 let at = mark.epoch.expect("the node has a position");
                 let (verdict, n) = node.check_remote(KEY, &[], at);
@@ -206,11 +230,12 @@ fn a_record_kills_what_was_loaded_before_its_write_by_both_clocks() {
                     "an old value is {verdict:?} elsewhere"
                 );
                 if verdict == Verdict::Valid {
-                    let applied = told.get();
-                    assert!(applied <= value || !valid_in_memory(&node, n), "an old value lives on");
+                    let (applied, fetched) = (told.get(), InMemory::new(n));
+                    assert!(!fetched.is_valid(&node) || applied <= value, "an old value lives on");
                 }
             }
         };
         together([Box::new(follow), Box::new(load()), Box::new(load())]);
+        assert!(!before.is_valid(&node));
     });
 }
