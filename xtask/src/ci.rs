@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged.
 
 use crate::step::{Failure, Step, root};
-use crate::{features, suite, tidy};
+use crate::{features, interleavings, suite, tidy};
 
 /// Runs all checks, cheapest first, and stops at the first that fails. The tests come last, so that their totals are
 /// the last line.
@@ -32,5 +32,6 @@ pub(crate) fn run() -> Result<(), Failure> {
             .env("CARGO_TARGET_DIR", "target")
             .run()?;
     }
+    interleavings::run(&[])?;
     suite::run(&[])
 }
