@@ -33,6 +33,8 @@ mod error;
 mod event;
 mod flight;
 mod health;
+#[cfg(all(test, larder_shuttle))]
+mod interleavings;
 mod key;
 mod log;
 mod memory;
@@ -44,6 +46,7 @@ mod remote;
 mod runtime;
 mod selector;
 mod stats;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod units;

@@ -123,6 +123,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
             claim = claim::claim(&self, &Probe::from(&key));
         }
+        if self.engine().is_closing() {
+            return Err(LoadError::ShuttingDown);
+        }
         self.load_apart(&key, load, Outcome::Skip).await
     }
 
