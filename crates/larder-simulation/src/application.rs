@@ -326,20 +326,20 @@ pub(crate) async fn write(site: Arc<Site>, row: usize, mode: Mode, commit: bool,
     match (by_handle, mode) {
         (0..8, Mode::Hard) => {
             let call = begin_call(&site, Mode::Hard, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.invalidate(id).await);
+            end_call(&site, call, docs.invalidate(id).await).await;
         }
         (0..8, Mode::Soft) => {
             let call = begin_call(&site, Mode::Soft, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.expire(id).await);
+            end_call(&site, call, docs.expire(id).await).await;
         }
         (8..16, Mode::Hard) => {
             let call = begin_call(&site, Mode::Hard, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.remove(id).await);
+            end_call(&site, call, docs.remove(id).await).await;
         }
         (16..18, Mode::Hard) => {
             let all = Selector::under(RESOURCES[resource].namespace);
             let call = begin_call(&site, Mode::Hard, &[all], &["namespace"]);
-            end_call(&site, call, docs.invalidate_all().await);
+            end_call(&site, call, docs.invalidate_all().await).await;
         }
         _ => {
             let (selectors, kinds) = selectors(&site, row, noise);
@@ -348,7 +348,7 @@ pub(crate) async fn write(site: Arc<Site>, row: usize, mode: Mode, commit: bool,
                 Mode::Hard => app.cache.invalidate(selectors).await,
                 Mode::Soft => app.cache.expire(selectors).await,
             };
-            end_call(&site, call, done);
+            end_call(&site, call, done).await;
         }
     }
 }
@@ -397,7 +397,7 @@ fn begin_call(site: &Site, mode: Mode, selectors: &[Selector], kinds: &[&'static
     let sels = selectors.iter().map(|selector| facts.oracle.names.sel(&selector.to_string())).collect();
     let call = facts.oracle.call(site.process(), mode, sels, now);
     facts.trace.say(now, None, || {
-        let names: Vec<_> = selectors.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = selectors.iter().take(20).map(ToString::to_string).collect();
         format!(
             "{site}: call {call}: {} {}",
             if mode == Mode::Hard { "invalidate" } else { "expire" },
@@ -422,18 +422,39 @@ fn named(mode: Mode, kind: &str) -> &'static str {
     }
 }
 
-fn end_call(site: &Site, call: usize, done: Invalidated) {
+async fn end_call(site: &Site, call: usize, done: Invalidated) {
     let now = site.now();
-    let facts = &mut *site.facts.lock();
-    facts.oracle.returned(call, done.token);
-    facts.counts.add(match done.state {
-        Delivery::Delivered => "invalidated: delivered",
-        Delivery::Queued => "invalidated: queued",
-    });
-    facts.trace.say(now, None, || match done.token {
-        Some(token) => format!("{site}: call {call} is delivered as {token}"),
-        None => format!("{site}: call {call} is queued"),
-    });
+    {
+        let facts = &mut *site.facts.lock();
+        facts.oracle.returned(call, done.token);
+        facts.counts.add(match done.state {
+            Delivery::Delivered => "invalidated: delivered",
+            Delivery::Queued => "invalidated: queued",
+        });
+        facts.trace.say(now, None, || match done.token {
+            Some(token) => format!("{site}: call {call} is delivered as {token}"),
+            None => format!("{site}: call {call} is queued"),
+        });
+    }
+    if site.chance.lock().percent(4) {
+        site.count("sweep");
+        let swept = done.swept().await;
+        site.say(None, || format!("call {call} is swept: {swept:?}"));
+    }
+}
+
+/// Calls of many selectors that name nothing: queues overflow, tables and stamps forget.
+pub(crate) async fn flood(site: Arc<Site>) {
+    let Some(app) = site.app() else { return };
+    for _ in 0..4 {
+        let selectors: Vec<_> = {
+            let mut chance = site.chance.lock();
+            (0..chance.between(100, 500)).map(|_| Selector::key(("flood", chance.next()))).collect()
+        };
+        site.count("flood");
+        let call = begin_call(&site, Mode::Hard, &selectors, &[]);
+        end_call(&site, call, app.cache.invalidate(selectors).await).await;
+    }
 }
 
 /// Reads every row once, for the end.

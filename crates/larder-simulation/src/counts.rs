@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u64)] = &[
     ("fault: loss on the way", 200),
     ("fault: node killed", 200),
     ("fault: node paused", 200),
+    ("fault: node shut down", 200),
     ("fault: old stamps lost", 50),
     ("fault: partition, all", 200),
     ("fault: partition, follower", 100),
@@ -58,7 +59,10 @@ const FLOORS: &[(&str, u64)] = &[
     ("read: loaded", 10_000),
     ("read: stale", 2000),
     ("refresh", 500),
+    ("flood", 200),
+    ("pushed back", 200),
     ("slot: filled", 1000),
+    ("sweep", 500),
     ("update", 200),
 ];
 

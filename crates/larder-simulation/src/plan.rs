@@ -35,7 +35,9 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// Selectors that name nothing, so that tables and stamps fill up: of how many.
     pub(crate) noise: u64,
-    /// Of a hundred GETs... of a hundred nodes, how many read values from a replica.
+    /// Of a thousand operations, how many are floods of such selectors.
+    pub(crate) floods: u64,
+    /// Of a hundred nodes, how many read values from a replica.
     pub(crate) replica_readers: u64,
 }
 
@@ -89,6 +91,7 @@ impl Plan {
             fault_rate: if calm || faults.is_empty() { 0 } else { chance.between(2, 12) },
             faults,
             noise: chance.pick(&[0, 4, 40, 400]),
+            floods: if chance.percent(10) { 15 } else { 0 },
             replica_readers: chance.pick(&[0, 0, 50]),
         }
     }

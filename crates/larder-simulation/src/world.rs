@@ -182,9 +182,10 @@ impl World {
             self.run_for(Duration::from_millis(20));
             return false;
         }
-        let rows = self.facts.lock().db.rows.len();
-        // Some rows are hot.
-        let row = self.chance.index(rows).min(self.chance.index(rows));
+        if self.plan.floods > 0 && self.chance.below(1000) < self.plan.floods {
+            spawn(&site, application::flood(site.clone()));
+        }
+        let row = self.any_row();
         match self.chance.below(100) {
             0..62 => {
                 // Several at once, now and then.
@@ -215,6 +216,21 @@ impl World {
             _ => spawn(&site, application::update(site.clone(), row)),
         }
         true
+    }
+
+    /// Some rows are hot.
+    fn any_row(&mut self) -> usize {
+        let rows = self.facts.lock().db.rows.len();
+        self.chance.index(rows).min(self.chance.index(rows))
+    }
+
+    /// Several reads of a row on a node, whatever befalls that node just now.
+    pub(crate) fn rush(&mut self, node: usize) {
+        let (site, row) = (self.sites[node].clone(), self.any_row());
+        for _ in 0..self.chance.between(1, 4) {
+            let way = self.chance.below(100);
+            spawn(&site, application::read(site.clone(), row, way));
+        }
     }
 
     fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
