@@ -1,6 +1,9 @@
 //! What the simulated application does with its cache: loads, reads by every front door, writes, fills.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use larder_core::{
@@ -133,15 +136,38 @@ pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
     }
 }
 
-/// Reads a row, not older than a token.
-pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: usize, epoch: Epoch) {
+/// Does something for as long as its caller has patience: now and then one goes away, at any point. True if it was done.
+pub(crate) async fn patiently(site: Arc<Site>, work: impl Future<Output = ()> + Send) -> bool {
+    let patience = {
+        let mut chance = site.chance.lock();
+        chance.percent(8).then(|| chance.millis(0, 40))
+    };
+    let Some(patience) = patience else {
+        work.await;
+        return true;
+    };
+    let (mut work, mut end) = (pin!(work), pin!(site.pause(patience)));
+    let done = poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| false),
+    });
+    let done = done.await;
+    if !done {
+        site.count("caller gone");
+        site.say(None, || "a caller goes away".to_owned());
+    }
+    done
+}
+
+/// Reads a row, not older than a token. `token`: what the oracle calls it, if it is not made up.
+pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: Option<usize>, epoch: Epoch) {
     let Some(app) = site.app() else { return };
     let (resource, id) = {
         let facts = site.facts.lock();
         (facts.db.rows[row].resource, facts.db.rows[row].id)
     };
-    site.count("read: at least a token");
-    let reading = site.reading(app, row, Some(token));
+    site.count(if token.is_some() { "read: at least a token" } else { "read: at least a forged token" });
+    let reading = site.reading(app, row, token);
     let by_get = site.chance.lock().percent(20);
     if by_get {
         match app.docs[resource].at_least(epoch).get(id).await {
@@ -343,12 +369,23 @@ pub(crate) async fn write(site: Arc<Site>, row: usize, mode: Mode, commit: bool,
         }
         _ => {
             let (selectors, kinds) = selectors(&site, row, noise);
-            let call = begin_call(&site, mode, &selectors, &kinds);
-            let done = match mode {
-                Mode::Hard => app.cache.invalidate(selectors).await,
-                Mode::Soft => app.cache.expire(selectors).await,
-            };
-            end_call(&site, call, done).await;
+            let mut call = None;
+            let done = patiently(site.clone(), async {
+                let begun = begin_call(&site, mode, &selectors, &kinds);
+                call = Some(begun);
+                let done = match mode {
+                    Mode::Hard => app.cache.invalidate(selectors).await,
+                    Mode::Soft => app.cache.expire(selectors).await,
+                };
+                call = None;
+                end_call(&site, begun, done).await;
+            });
+            // "It holds in this process from the first poll on, whatever the answer. Cancel safe."
+            if !done.await
+                && let Some(call) = call
+            {
+                site.facts.lock().oracle.returned(call, None);
+            }
         }
     }
 }

@@ -166,7 +166,9 @@ impl World {
             for site in self.sites.clone() {
                 // Nodes learn of a step of the server's clock late, and differ about the age of entries until then.
                 let agree = !self.facts.lock().oracle.clock_was_set;
-                let hits = remote && agree || memory && site.process() == loader.process();
+                // Nor must an entry stay where there is room for a few only.
+                let stays = memory && self.plan.memory.1 < 1000 && site.process() == loader.process();
+                let hits = remote && agree || stays;
                 let wanted: &[Outcome] = if hits { &[Outcome::Hit] } else { &[Outcome::Hit, Outcome::Miss] };
                 if !self.fetch(&site, row, wanted) {
                     return false;

@@ -191,8 +191,7 @@ impl World {
                 // Several at once, now and then.
                 let times = if self.chance.percent(15) { self.chance.between(2, 5) } else { 1 };
                 for _ in 0..times {
-                    let way = self.chance.below(100);
-                    spawn(&site, application::read(site.clone(), row, way));
+                    self.read(&site, row);
                 }
             }
             62..70 => self.read_at_least(&site, row),
@@ -228,9 +227,17 @@ impl World {
     pub(crate) fn rush(&mut self, node: usize) {
         let (site, row) = (self.sites[node].clone(), self.any_row());
         for _ in 0..self.chance.between(1, 4) {
-            let way = self.chance.below(100);
-            spawn(&site, application::read(site.clone(), row, way));
+            self.read(&site, row);
         }
+    }
+
+    fn read(&mut self, site: &Arc<Site>, row: usize) {
+        let way = self.chance.below(100);
+        let read = application::read(site.clone(), row, way);
+        let patiently = application::patiently(site.clone(), read);
+        spawn(site, async move {
+            patiently.await;
+        });
     }
 
     fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
@@ -243,9 +250,13 @@ impl World {
                 (at, tokens[at].epoch)
             })
         };
-        if let Some((token, epoch)) = token {
-            spawn(site, application::read_at_least(site.clone(), row, token, epoch));
-        }
+        let Some((token, epoch)) = token else { return };
+        let (token, epoch) = match self.chance.below(100) {
+            0..3 => (None, Epoch { at: epoch.at + self.chance.below(1 << 40), ..epoch }),
+            3..6 => (None, Epoch { line: self.chance.next(), ..epoch }),
+            _ => (Some(token), epoch),
+        };
+        spawn(site, application::read_at_least(site.clone(), row, token, epoch));
     }
 
     fn fill_slot(&mut self) {
