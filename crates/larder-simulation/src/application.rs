@@ -1,6 +1,9 @@
 //! What the simulated application does with its cache: loads, reads by every front door, writes, fills.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use larder_core::{
@@ -133,15 +136,38 @@ pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
     }
 }
 
-/// Reads a row, not older than a token.
-pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: usize, epoch: Epoch) {
+/// Does something for as long as its caller has patience: now and then one goes away, at any point. True if it was done.
+pub(crate) async fn patiently(site: Arc<Site>, work: impl Future<Output = ()> + Send) -> bool {
+    let patience = {
+        let mut chance = site.chance.lock();
+        chance.percent(8).then(|| chance.millis(0, 40))
+    };
+    let Some(patience) = patience else {
+        work.await;
+        return true;
+    };
+    let (mut work, mut end) = (pin!(work), pin!(site.pause(patience)));
+    let done = poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| false),
+    });
+    let done = done.await;
+    if !done {
+        site.count("caller gone");
+        site.say(None, || "a caller goes away".to_owned());
+    }
+    done
+}
+
+/// Reads a row, not older than a token. `token`: what the oracle calls it, if it is not made up.
+pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: Option<usize>, epoch: Epoch) {
     let Some(app) = site.app() else { return };
     let (resource, id) = {
         let facts = site.facts.lock();
         (facts.db.rows[row].resource, facts.db.rows[row].id)
     };
-    site.count("read: at least a token");
-    let reading = site.reading(app, row, Some(token));
+    site.count(if token.is_some() { "read: at least a token" } else { "read: at least a forged token" });
+    let reading = site.reading(app, row, token);
     let by_get = site.chance.lock().percent(20);
     if by_get {
         match app.docs[resource].at_least(epoch).get(id).await {
@@ -326,29 +352,40 @@ pub(crate) async fn write(site: Arc<Site>, row: usize, mode: Mode, commit: bool,
     match (by_handle, mode) {
         (0..8, Mode::Hard) => {
             let call = begin_call(&site, Mode::Hard, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.invalidate(id).await);
+            end_call(&site, call, docs.invalidate(id).await).await;
         }
         (0..8, Mode::Soft) => {
             let call = begin_call(&site, Mode::Soft, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.expire(id).await);
+            end_call(&site, call, docs.expire(id).await).await;
         }
         (8..16, Mode::Hard) => {
             let call = begin_call(&site, Mode::Hard, &[one(&site, row)], &["key"]);
-            end_call(&site, call, docs.remove(id).await);
+            end_call(&site, call, docs.remove(id).await).await;
         }
         (16..18, Mode::Hard) => {
             let all = Selector::under(RESOURCES[resource].namespace);
             let call = begin_call(&site, Mode::Hard, &[all], &["namespace"]);
-            end_call(&site, call, docs.invalidate_all().await);
+            end_call(&site, call, docs.invalidate_all().await).await;
         }
         _ => {
             let (selectors, kinds) = selectors(&site, row, noise);
-            let call = begin_call(&site, mode, &selectors, &kinds);
-            let done = match mode {
-                Mode::Hard => app.cache.invalidate(selectors).await,
-                Mode::Soft => app.cache.expire(selectors).await,
-            };
-            end_call(&site, call, done);
+            let mut call = None;
+            let done = patiently(site.clone(), async {
+                let begun = begin_call(&site, mode, &selectors, &kinds);
+                call = Some(begun);
+                let done = match mode {
+                    Mode::Hard => app.cache.invalidate(selectors).await,
+                    Mode::Soft => app.cache.expire(selectors).await,
+                };
+                call = None;
+                end_call(&site, begun, done).await;
+            });
+            // "It holds in this process from the first poll on, whatever the answer. Cancel safe."
+            if !done.await
+                && let Some(call) = call
+            {
+                site.facts.lock().oracle.returned(call, None);
+            }
         }
     }
 }
@@ -397,7 +434,7 @@ fn begin_call(site: &Site, mode: Mode, selectors: &[Selector], kinds: &[&'static
     let sels = selectors.iter().map(|selector| facts.oracle.names.sel(&selector.to_string())).collect();
     let call = facts.oracle.call(site.process(), mode, sels, now);
     facts.trace.say(now, None, || {
-        let names: Vec<_> = selectors.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = selectors.iter().take(20).map(ToString::to_string).collect();
         format!(
             "{site}: call {call}: {} {}",
             if mode == Mode::Hard { "invalidate" } else { "expire" },
@@ -422,18 +459,39 @@ fn named(mode: Mode, kind: &str) -> &'static str {
     }
 }
 
-fn end_call(site: &Site, call: usize, done: Invalidated) {
+async fn end_call(site: &Site, call: usize, done: Invalidated) {
     let now = site.now();
-    let facts = &mut *site.facts.lock();
-    facts.oracle.returned(call, done.token);
-    facts.counts.add(match done.state {
-        Delivery::Delivered => "invalidated: delivered",
-        Delivery::Queued => "invalidated: queued",
-    });
-    facts.trace.say(now, None, || match done.token {
-        Some(token) => format!("{site}: call {call} is delivered as {token}"),
-        None => format!("{site}: call {call} is queued"),
-    });
+    {
+        let facts = &mut *site.facts.lock();
+        facts.oracle.returned(call, done.token);
+        facts.counts.add(match done.state {
+            Delivery::Delivered => "invalidated: delivered",
+            Delivery::Queued => "invalidated: queued",
+        });
+        facts.trace.say(now, None, || match done.token {
+            Some(token) => format!("{site}: call {call} is delivered as {token}"),
+            None => format!("{site}: call {call} is queued"),
+        });
+    }
+    if site.chance.lock().percent(4) {
+        site.count("sweep");
+        let swept = done.swept().await;
+        site.say(None, || format!("call {call} is swept: {swept:?}"));
+    }
+}
+
+/// Calls of many selectors that name nothing: queues overflow, tables and stamps forget.
+pub(crate) async fn flood(site: Arc<Site>) {
+    let Some(app) = site.app() else { return };
+    for _ in 0..4 {
+        let selectors: Vec<_> = {
+            let mut chance = site.chance.lock();
+            (0..chance.between(100, 500)).map(|_| Selector::key(("flood", chance.next()))).collect()
+        };
+        site.count("flood");
+        let call = begin_call(&site, Mode::Hard, &selectors, &[]);
+        end_call(&site, call, app.cache.invalidate(selectors).await).await;
+    }
 }
 
 /// Reads every row once, for the end.

@@ -19,6 +19,15 @@ const REST: Duration = Duration::from_secs(30);
 
 impl World {
     pub(crate) fn come_to_rest(&mut self) {
+        self.rest();
+        for site in &self.sites {
+            if let Some(app) = site.app() {
+                self.facts.lock().counts.many("pushed back", app.cache.stats().pushed_back);
+            }
+        }
+    }
+
+    fn rest(&mut self) {
         self.stop_faults();
         self.run_for(REST);
         let rows = self.facts.lock().db.rows.len();
@@ -116,8 +125,7 @@ impl World {
         spawn(site, async move { *result.lock() = Some(work.await) });
         let until: Time = self.executor.now() + nanos(limit);
         while place.lock().is_none() && self.executor.step(until) {}
-        let done = place.lock().take();
-        done
+        place.lock().take()
     }
 
     fn invalidate_everything(&mut self, site: &Arc<Site>) -> Option<Invalidated> {
@@ -158,7 +166,9 @@ impl World {
             for site in self.sites.clone() {
                 // Nodes learn of a step of the server's clock late, and differ about the age of entries until then.
                 let agree = !self.facts.lock().oracle.clock_was_set;
-                let hits = remote && agree || memory && site.process() == loader.process();
+                // Nor must an entry stay where there is room for a few only.
+                let stays = memory && self.plan.memory.1 < 1000 && site.process() == loader.process();
+                let hits = remote && agree || stays;
                 let wanted: &[Outcome] = if hits { &[Outcome::Hit] } else { &[Outcome::Hit, Outcome::Miss] };
                 if !self.fetch(&site, row, wanted) {
                     return false;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use larder_core::testing::{Path, PathFaults};
 
 use crate::oracle::nanos;
+use crate::site::spawn;
 use crate::world::World;
 
 /// A kind of fault.
@@ -28,6 +29,8 @@ pub(crate) enum Fault {
     Pause,
     /// The process dies, and another begins.
     Kill,
+    /// The cache is shut down before.
+    Shutdown,
     /// FLUSHALL.
     Flush,
     /// Another server process, with the data; perhaps without its tail.
@@ -55,7 +58,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 21] = [
+    pub(crate) const ALL: [Fault; 22] = [
         Fault::Partition,
         Fault::Down,
         Fault::Reset,
@@ -65,6 +68,7 @@ impl Fault {
         Fault::StoresHeld,
         Fault::Pause,
         Fault::Kill,
+        Fault::Shutdown,
         Fault::Flush,
         Fault::RestartWithData,
         Fault::RestartEmpty,
@@ -95,6 +99,11 @@ impl World {
             60..85 => self.chance.millis(1000, 6000),
             _ => self.plan.disconnected_ttl + self.chance.millis(0, 10_000),
         };
+        // The moments around the end are those in which old knowledge meets new.
+        for _ in 0..self.chance.below(3) {
+            let at = (lasts + self.chance.millis(0, 60)).saturating_sub(self.chance.millis(0, 120));
+            self.later(at, move |world| world.rush(node));
+        }
         match fault {
             Fault::Partition => self.partition(node, lasts),
             Fault::Down => self.on_paths(node, path, lasts, "fault: link down", |faults| faults.down = true),
@@ -128,6 +137,7 @@ impl World {
             }
             Fault::Pause => self.pause(node, lasts),
             Fault::Kill => self.kill(node),
+            Fault::Shutdown => self.shut_down(node),
             Fault::Flush => {
                 self.count("fault: flush", || "FLUSHALL".to_owned());
                 self.redis.flush();
@@ -314,9 +324,36 @@ impl World {
         });
     }
 
-    fn kill(&mut self, node: usize) {
+    /// As a rolling restart does it.
+    fn shut_down(&mut self, node: usize) {
         let site = self.sites[node].clone();
-        self.count("fault: node killed", || format!("{site}: dies"));
+        if site.app().is_none() || self.paused.contains(&site.process()) {
+            return;
+        }
+        self.count("fault: node shut down", || format!("{site}: is shut down"));
+        let closing = site.clone();
+        spawn(&site, async move {
+            if let Some(app) = closing.app() {
+                let in_time = app.cache.shutdown(Duration::from_secs(1)).await;
+                closing.say(None, || format!("shut down, in time: {in_time}"));
+            }
+        });
+        self.later(Duration::from_millis(1100), move |world| {
+            if world.sites[node].process() == site.process() {
+                world.replace(node);
+            }
+        });
+    }
+
+    fn kill(&mut self, node: usize) {
+        let process = self.sites[node].process();
+        self.count("fault: node killed", || format!("node {node} (process {process}) dies"));
+        self.replace(node);
+    }
+
+    /// A process ends, and another begins.
+    fn replace(&mut self, node: usize) {
+        let site = self.sites[node].clone();
         self.slots.retain(|held| held.site.process() != site.process());
         self.paused.remove(&site.process());
         self.facts.lock().oracle.process_dies(site.process());

@@ -4,10 +4,10 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use larder_simulation::{Counts, Outcome, Violation};
+use parking_lot::Mutex;
 
 const HELP: &str = "\
 larder-simulation [OPTIONS]
@@ -104,7 +104,7 @@ fn options() -> Option<Options> {
 fn run_all(options: &Options) -> (Counts, Vec<Outcome>) {
     let (next, stop) = (AtomicU64::new(options.from), AtomicBool::new(false));
     let end = options.from + options.seeds;
-    let results = StdMutex::new((Counts::default(), Vec::new()));
+    let results = Mutex::new((Counts::default(), Vec::new()));
     let work = || {
         let (mut counts, mut broken) = (Counts::default(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
@@ -126,7 +126,7 @@ fn run_all(options: &Options) -> (Counts, Vec<Outcome>) {
                 broken.push(outcome);
             }
         }
-        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut results = results.lock();
         results.0.join(&counts);
         results.1.extend(broken);
     };
@@ -135,7 +135,7 @@ fn run_all(options: &Options) -> (Counts, Vec<Outcome>) {
             scope.spawn(work);
         });
     });
-    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    results.into_inner()
 }
 
 /// A panic of the engine breaks the promise that it does not.

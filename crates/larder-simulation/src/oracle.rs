@@ -362,7 +362,8 @@ impl Oracle {
         if past(load.ended_at, ttl + window) {
             return Err("it was returned beyond its ttl and stale window".to_owned());
         }
-        // The window begins with an expiry: the last one, for an entry that nobody has looked at in between.
+        // The window begins with an expiry: the last one, for an entry that nobody has looked at in between ("a soft row's
+        // n > seen: its fresh life ends now, it is marked stale, its stale window begins").
         let expired =
             carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
         if let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) {

@@ -35,7 +35,11 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// Selectors that name nothing, so that tables and stamps fill up: of how many.
     pub(crate) noise: u64,
-    /// Of a hundred GETs... of a hundred nodes, how many read values from a replica.
+    /// Of memory, in bytes, and what one entry weighs.
+    pub(crate) memory: (u64, usize),
+    /// Of a thousand operations, how many are floods of such selectors.
+    pub(crate) floods: u64,
+    /// Of a hundred nodes, how many read values from a replica.
     pub(crate) replica_readers: u64,
 }
 
@@ -89,6 +93,8 @@ impl Plan {
             fault_rate: if calm || faults.is_empty() { 0 } else { chance.between(2, 12) },
             faults,
             noise: chance.pick(&[0, 4, 40, 400]),
+            memory: if chance.percent(15) { (64 * 1024, 9000) } else { (1024 * 1024, 64) },
+            floods: if chance.percent(10) { 15 } else { 0 },
             replica_readers: chance.pick(&[0, 0, 50]),
         }
     }

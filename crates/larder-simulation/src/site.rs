@@ -84,7 +84,7 @@ impl Site {
             builder = builder.observer(Arc::new(Listener(Arc::downgrade(&self))));
         }
         let cache = builder
-            .memory(1024 * 1024)
+            .memory(plan.memory.0)
             .remote(self.remote.clone())
             .runtime(self.machine.clone())
             .breaker(plan.breaker)
@@ -93,14 +93,14 @@ impl Site {
             .build()
             .await
             .expect("the plan breaks no rule");
-        let (mut docs, mut loading) = (Vec::new(), Vec::new());
+        let (mut docs, mut loading, weight) = (Vec::new(), Vec::new(), plan.memory.1);
         for (at, resource) in RESOURCES.iter().enumerate() {
             let policy = plan.policies[at].clone();
             let handle = match resource.sub {
                 "" => cache.namespace::<Doc>(resource.namespace, policy),
                 sub => cache.namespace::<Doc>((resource.namespace, sub), policy),
             };
-            let handle = handle.expect("the names are names, and clash with none").weigh(|_| 64);
+            let handle = handle.expect("the names are names, and clash with none").weigh(move |_| weight);
             docs.push(handle.clone());
             let site = Arc::downgrade(&self);
             loading.push(handle.loader(move |id: u64| {

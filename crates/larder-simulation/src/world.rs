@@ -182,16 +182,16 @@ impl World {
             self.run_for(Duration::from_millis(20));
             return false;
         }
-        let rows = self.facts.lock().db.rows.len();
-        // Some rows are hot.
-        let row = self.chance.index(rows).min(self.chance.index(rows));
+        if self.plan.floods > 0 && self.chance.below(1000) < self.plan.floods {
+            spawn(&site, application::flood(site.clone()));
+        }
+        let row = self.any_row();
         match self.chance.below(100) {
             0..62 => {
                 // Several at once, now and then.
                 let times = if self.chance.percent(15) { self.chance.between(2, 5) } else { 1 };
                 for _ in 0..times {
-                    let way = self.chance.below(100);
-                    spawn(&site, application::read(site.clone(), row, way));
+                    self.read(&site, row);
                 }
             }
             62..70 => self.read_at_least(&site, row),
@@ -217,6 +217,29 @@ impl World {
         true
     }
 
+    /// Some rows are hot.
+    fn any_row(&mut self) -> usize {
+        let rows = self.facts.lock().db.rows.len();
+        self.chance.index(rows).min(self.chance.index(rows))
+    }
+
+    /// Several reads of a row on a node, whatever befalls that node just now.
+    pub(crate) fn rush(&mut self, node: usize) {
+        let (site, row) = (self.sites[node].clone(), self.any_row());
+        for _ in 0..self.chance.between(1, 4) {
+            self.read(&site, row);
+        }
+    }
+
+    fn read(&mut self, site: &Arc<Site>, row: usize) {
+        let way = self.chance.below(100);
+        let read = application::read(site.clone(), row, way);
+        let patiently = application::patiently(site.clone(), read);
+        spawn(site, async move {
+            patiently.await;
+        });
+    }
+
     fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
         let token = {
             let facts = self.facts.lock();
@@ -227,9 +250,13 @@ impl World {
                 (at, tokens[at].epoch)
             })
         };
-        if let Some((token, epoch)) = token {
-            spawn(site, application::read_at_least(site.clone(), row, token, epoch));
-        }
+        let Some((token, epoch)) = token else { return };
+        let (token, epoch) = match self.chance.below(100) {
+            0..3 => (None, Epoch { at: epoch.at + self.chance.below(1 << 40), ..epoch }),
+            3..6 => (None, Epoch { line: self.chance.next(), ..epoch }),
+            _ => (Some(token), epoch),
+        };
+        spawn(site, application::read_at_least(site.clone(), row, token, epoch));
     }
 
     fn fill_slot(&mut self) {

@@ -78,10 +78,8 @@ fn build_and_run(place: &Path) -> Result<Option<String>, String> {
     let manifest = place.join("Cargo.toml").display().to_string();
     let target = place.join("target").display().to_string();
     let build = ["build", "--quiet", "--offline", "--manifest-path", &manifest, "--package", PACKAGE];
-    let build = Step::cargo("mutant", build.into_iter().chain(PROFILE))
-        .env("CARGO_TARGET_DIR", target.as_str())
-        // What a mistake leaves unused is no concern here.
-        .env("RUSTFLAGS", "--cap-lints allow");
+    let build =
+        Step::cargo("mutant", build.into_iter().chain(PROFILE)).env("CARGO_TARGET_DIR", target.as_str());
     let built = build.command().stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
     if !built.status.success() {
         return Err(format!("it does not build:\n{}", String::from_utf8_lossy(&built.stderr)));

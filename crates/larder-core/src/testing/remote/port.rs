@@ -15,7 +15,7 @@ use crate::runtime::{BoxFuture, within};
 
 /// How long after its wait an unanswered round is taken for a dead connection.
 const FOLLOW_GRACE: Duration = Duration::from_secs(1);
-/// Rows that one HSCAN answers, where calls travel. Small, so that much happens in between.
+/// Rows that the first HSCAN answers; each further one answers twice as many. Few, so that much happens in between.
 const SCAN_STEP: usize = 8;
 
 impl TestRemote {
@@ -29,11 +29,12 @@ impl TestRemote {
 
     /// One of the two hashes of stamps, in as many calls as it takes.
     async fn scan_hash(&self, old: bool, stamps: &mut Vec<Stamp>) -> Result<(), RemoteError> {
-        let mut after: Option<Stamp> = None;
+        let (mut after, mut step): (Option<Stamp>, _) = (None, SCAN_STEP);
         loop {
             let from = after.clone();
-            let rows = self.ask(Path::Log, move |redis, at| redis.scan(at, old, from.as_ref(), SCAN_STEP));
+            let rows = self.ask(Path::Log, move |redis, at| redis.scan(at, old, from.as_ref(), step));
             let Some(rows) = rows.await? else { return Ok(()) };
+            step *= 2;
             after = rows.last().cloned();
             stamps.extend(rows);
         }
