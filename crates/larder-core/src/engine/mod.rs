@@ -5,6 +5,7 @@ mod invalidate;
 mod push_back;
 mod remote_side;
 mod sweep;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub(crate) struct Engine {
     uncacheable_until: AtomicU64,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
     pushed_back: AtomicU64,
+    tokens_ignored: AtomicU64,
     /// One sweep at a time.
     sweeping: Semaphore,
 }
@@ -115,6 +117,7 @@ impl Engine {
             uncacheable_until: AtomicU64::new(0),
             registry: Mutex::default(),
             pushed_back: AtomicU64::new(0),
+            tokens_ignored: AtomicU64::new(0),
             sweeping: Semaphore::new(1),
         }
     }
@@ -322,6 +325,7 @@ impl Engine {
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),
             pushed_back: self.pushed_back.load(Ordering::Relaxed),
+            tokens_ignored: self.tokens_ignored.load(Ordering::Relaxed),
         }
     }
 }
