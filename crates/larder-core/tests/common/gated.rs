@@ -20,6 +20,8 @@ pub(crate) struct GatedRemote {
     pub(crate) gets: Gate,
     /// Shut: an append is written and not answered.
     pub(crate) appends: Gate,
+    /// Shut: what a look at the log brings is held up.
+    pub(crate) rounds: Gate,
     /// Shut: appends are refused at once.
     pub(crate) accepting: AtomicBool,
     /// Shut: the append that [`hold_append`](Self::hold_append) names is not even written.
@@ -31,10 +33,10 @@ pub(crate) struct GatedRemote {
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
-        let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
+        let (gets, appends, held, rounds) = (Gate::open(), Gate::open(), Gate::open(), Gate::open());
         let accepting = AtomicBool::new(true);
         let (read, appended, hold) = Default::default();
-        Arc::new(GatedRemote { inner, gets, appends, accepting, held, read, appended, hold })
+        Arc::new(GatedRemote { inner, gets, appends, rounds, accepting, held, read, appended, hold })
     }
 
     /// Holds up the append after so many more.
@@ -110,7 +112,11 @@ impl Remote for GatedRemote {
         limit: usize,
         wait: Duration,
     ) -> BoxFuture<'_, Result<Round, RemoteError>> {
-        self.inner.follow(position, limit, wait)
+        Box::pin(async move {
+            let round = self.inner.follow(position, limit, wait).await;
+            self.rounds.pass().await;
+            round
+        })
     }
 
     fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
