@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
+use crate::endpoint::Endpoint;
+
 const DEFAULT_PORT: u16 = 6379;
 
 /// A password. Neither `Debug` nor `Display` gives it away.
@@ -28,17 +30,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a server is, without the credentials.
+/// Where the server is, without the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    pub(crate) place: Place,
+    pub(crate) server: Endpoint,
+    pub(crate) tls: bool,
     pub(crate) database: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Tcp { host: String, port: u16, tls: bool },
-    Unix { path: PathBuf },
 }
 
 /// What a URL says.
@@ -51,17 +48,13 @@ pub(crate) struct Url {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let database = self.database;
-        match &self.place {
-            Place::Tcp { host, port, tls } => {
+        let Address { server, tls, database } = self;
+        match server {
+            Endpoint::Tcp { .. } => {
                 let scheme = if *tls { "rediss" } else { "redis" };
-                if host.contains(':') {
-                    write!(f, "{scheme}://[{host}]:{port}/{database}")
-                } else {
-                    write!(f, "{scheme}://{host}:{port}/{database}")
-                }
+                write!(f, "{scheme}://{server}/{database}")
             }
-            Place::Unix { path } => write!(f, "unix://{}?db={database}", path.display()),
+            Endpoint::Unix { .. } => write!(f, "unix://{server}?db={database}"),
         }
     }
 }
@@ -106,13 +99,14 @@ fn server(rest: &str, tls: bool) -> Result<Url, &'static str> {
     };
     let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     Ok(Url {
-        address: Address { place: Place::Tcp { host, port, tls }, database },
+        address: Address { server: Endpoint::Tcp { host, port }, tls, database },
         username: decoded(username)?,
         password: decoded(password)?.map(Secret),
     })
 }
 
-fn host_and_port(endpoint: &str) -> Result<(String, u16), &'static str> {
+/// `host[:port]`. The error is the rule that is broken.
+pub(crate) fn host_and_port(endpoint: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = if let Some(bracketed) = endpoint.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']').ok_or(HOST)?;
         host.parse::<Ipv6Addr>().map_err(|_| HOST)?;
@@ -148,8 +142,8 @@ fn socket(rest: &str) -> Result<Url, &'static str> {
         }
     };
     let path = percent_decode_str(path).decode_utf8().map_err(|_| SOCKET)?;
-    let place = Place::Unix { path: PathBuf::from(path.as_ref()) };
-    Ok(Url { address: Address { place, database }, username: None, password: None })
+    let server = Endpoint::Unix { path: PathBuf::from(path.as_ref()) };
+    Ok(Url { address: Address { server, tls: false, database }, username: None, password: None })
 }
 
 fn decoded(text: &str) -> Result<Option<String>, &'static str> {

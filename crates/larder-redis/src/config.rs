@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use larder_core::{BuildError, Remote, RemoteConfig, Runtime};
 
-use crate::address::{Address, Place, Secret, Url, shown};
-use crate::dial::Target;
+use crate::address::{Address, Secret, Url, host_and_port, shown};
+use crate::dial::Dialer;
+use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
 use crate::keys::Keys;
 use crate::remote::RedisRemote;
@@ -51,6 +52,7 @@ pub struct Redis {
     heartbeat: Duration,
     stamp_limit: u32,
     authority: Option<Authority>,
+    log_at: Option<String>,
 }
 
 /// Where the certificate of a private authority comes from.
@@ -76,6 +78,7 @@ impl Redis {
             heartbeat: defaults::HEARTBEAT,
             stamp_limit: defaults::STAMP_LIMIT,
             authority: None,
+            log_at: None,
         }
     }
 
@@ -106,7 +109,7 @@ impl Redis {
     }
 
     /// Connections for values, 1 to 64, used in turn. Each carries many commands at a time, so more of them help only
-    /// where values are large: nothing overtakes on a connection. The log has one more of its own. Default: 1.
+    /// where values are large: nothing overtakes on a connection. The log has two more of its own. Default: 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -145,6 +148,14 @@ impl Redis {
     /// As [`ca_certificate`](Self::ca_certificate), with what would be in the file.
     pub fn ca_certificate_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authority = Some(Authority::Pem(pem.into()));
+        self
+    }
+
+    /// Where the log's connections go, `host:port`, if not where the values' go. For tests: a proxy can break one of the
+    /// two then. Login, database and TLS are the same. Default: the same server.
+    #[doc(hidden)]
+    pub fn log_at(mut self, host_and_port: impl Into<String>) -> Self {
+        self.log_at = Some(host_and_port.into());
         self
     }
 
@@ -200,7 +211,8 @@ impl Redis {
         let database = self.database.unwrap_or(url.address.database);
         let address = Address { database, ..url.address };
         Ok(Settings {
-            target: self.target(&address)?,
+            dialer: self.dialer(&address)?,
+            log_server: self.log_server()?,
             address,
             username,
             password,
@@ -213,42 +225,48 @@ impl Redis {
         })
     }
 
-    fn target(&self, address: &Address) -> Result<Target, ConfigError> {
-        if let (Some(authority), false) =
-            (&self.authority, matches!(address.place, Place::Tcp { tls: true, .. }))
-        {
+    fn log_server(&self) -> Result<Option<Endpoint>, ConfigError> {
+        let endpoint = |text: &String| {
+            let (host, port) = host_and_port(text).map_err(|rule| ConfigError::new("log_at", text, rule))?;
+            Ok(Endpoint::Tcp { host, port })
+        };
+        self.log_at.as_ref().map(endpoint).transpose()
+    }
+
+    fn dialer(&self, address: &Address) -> Result<Dialer, ConfigError> {
+        if let (Some(authority), false) = (&self.authority, address.tls) {
             let rule = "an authority is of use with a rediss:// url only";
             return Err(ConfigError::new("ca_certificate", authority, rule));
         }
-        match address.place.clone() {
-            Place::Tcp { host, port, tls: false } => Ok(Target::Tcp { host, port }),
-            Place::Tcp { host, port, tls: true } => self.tls_target(host, port),
-            #[cfg(unix)]
-            Place::Unix { path } => Ok(Target::Unix { path }),
-            #[cfg(not(unix))]
-            Place::Unix { .. } => {
-                Err(ConfigError::new("url", shown(&self.url), "this system has no such sockets"))
-            }
+        if cfg!(not(unix)) && matches!(address.server, Endpoint::Unix { .. }) {
+            return Err(ConfigError::new("url", shown(&self.url), "this system has no such sockets"));
         }
+        if address.tls { self.tls_dialer(address) } else { Ok(Dialer::default()) }
     }
 
     #[cfg(feature = "tls")]
-    fn tls_target(&self, host: String, port: u16) -> Result<Target, ConfigError> {
+    fn tls_dialer(&self, address: &Address) -> Result<Dialer, ConfigError> {
         use crate::tls::Tls;
 
+        if let Endpoint::Tcp { host, .. } = &address.server
+            && !Tls::can_name(host)
+        {
+            let rule = "the host must be a name or an address that a certificate can be for";
+            return Err(ConfigError::new("url", shown(&self.url), rule));
+        }
         let tls = match &self.authority {
-            None => Tls::new(&host, None).map_err(|rule| ConfigError::new("url", shown(&self.url), rule))?,
+            None => Tls::new(None).map_err(|rule| ConfigError::new("url", shown(&self.url), rule))?,
             Some(authority) => {
                 let wrong = |rule| ConfigError::new("ca_certificate", authority, rule);
                 let pem = authority.read().map_err(|error| wrong(format!("it cannot be read: {error}")))?;
-                Tls::new(&host, Some(&pem)).map_err(wrong)?
+                Tls::new(Some(&pem)).map_err(wrong)?
             }
         };
-        Ok(Target::Tls { host, port, tls })
+        Ok(Dialer { tls: Some(tls) })
     }
 
     #[cfg(not(feature = "tls"))]
-    fn tls_target(&self, _host: String, _port: u16) -> Result<Target, ConfigError> {
+    fn tls_dialer(&self, _address: &Address) -> Result<Dialer, ConfigError> {
         let rule = "TLS needs the feature `tls` of larder-redis, which is off";
         Err(ConfigError::new("url", shown(&self.url), rule))
     }
@@ -302,7 +320,9 @@ impl fmt::Display for Authority {
 /// The checked form.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) target: Target,
+    pub(crate) dialer: Dialer,
+    /// Where the log is, if not where the values are.
+    pub(crate) log_server: Option<Endpoint>,
     pub(crate) address: Address,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,

@@ -2,6 +2,8 @@
 
 /// The longest name. Redis would take more, but compares and prints whole names.
 const NAME_LIMIT: usize = 512;
+/// Bytes of a character in UTF-8, at the most.
+const LONGEST_CHARACTER: usize = 4;
 /// 128 bits in hexadecimal.
 const HASH_LEN: usize = 32;
 
@@ -28,13 +30,49 @@ impl Keys {
         }
     }
 
+    fn begin(&self, room: usize) -> Vec<u8> {
+        let mut name = Vec::with_capacity((self.prefix.len() + 1 + room).min(NAME_LIMIT));
+        name.extend_from_slice(self.prefix.as_bytes());
+        name.push(b':');
+        name
+    }
+
+    /// The name of a value by what follows the prefix in it, as [`short`](Self::short) gives it.
+    pub(crate) fn whole(&self, short: &[u8]) -> Vec<u8> {
+        let mut name = self.begin(short.len());
+        name.extend_from_slice(short);
+        name
+    }
+
+    /// A value's name without the prefix: the key, unless that is too long or has a variant. `None` if it is no value's.
+    pub(crate) fn short<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        name.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":")
+    }
+
+    /// A pattern for the names of all values whose keys begin with `under`; it may fit others.
+    pub(crate) fn pattern(&self, under: &[u8]) -> Vec<u8> {
+        let mut pattern = self.begin(under.len() + 1);
+        // What every name, hashed or not, surely has of the key.
+        let sure = NAME_LIMIT - pattern.len() - 1 - HASH_LEN - LONGEST_CHARACTER;
+        let readable = &under[..under.iter().position(|&b| b == b'~').unwrap_or(under.len()).min(sure)];
+        for &byte in readable {
+            if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        if readable.len() < under.len().min(sure) {
+            pattern.push(b'~');
+        }
+        pattern.push(b'*');
+        pattern
+    }
+
     /// The name of a value: `<prefix>:<key>`, or `<prefix>:<readable part of key>~<hash of key>` if that is too long or
     /// the key has a variant (what stands behind its first `~`: text from requests, which has no business in a name). Two
     /// keys whose names are the same cost misses, nothing else: the value holds its key, and readers compare it.
     pub(crate) fn value(&self, key: &[u8]) -> Vec<u8> {
-        let mut name = Vec::with_capacity((self.prefix.len() + 1 + key.len()).min(NAME_LIMIT));
-        name.extend_from_slice(self.prefix.as_bytes());
-        name.push(b':');
+        let mut name = self.begin(key.len());
         let variant = key.iter().position(|&b| b == b'~');
         if variant.is_none() && name.len() + key.len() <= NAME_LIMIT {
             name.extend_from_slice(key);
@@ -86,6 +124,35 @@ mod tests {
         let name = keys.value(b"trig:1~GET http H1:a {x}\r\n*");
         assert!(name.starts_with(b"p:trig:1~") && name.len() == 9 + 32, "{}", String::from_utf8_lossy(&name));
         assert_ne!(name, keys.value(b"trig:1~GET http H1:b {x}\r\n*"));
+    }
+
+    #[test]
+    fn a_pattern_fits_the_name_of_every_key_below_and_escapes_what_globs_mean() {
+        let keys = Keys::new("p");
+        assert_eq!(keys.pattern(b""), b"p:*");
+        assert_eq!(keys.pattern(b"a:[b]*?\\"), b"p:a:\\[b\\]\\*\\?\\\\*");
+        assert_eq!(keys.pattern(b"trig:1~GET x"), b"p:trig:1~*");
+        for length in [400, 470, 475, 480, 511, 600] {
+            for key in
+                ["\u{1F9C0}".repeat(length / 4), "x".repeat(length), format!("{}~v", "x".repeat(length))]
+            {
+                let name = keys.value(key.as_bytes());
+                for cut in (0..=key.len()).filter(|&cut| key.is_char_boundary(cut)) {
+                    let pattern = keys.pattern(&key.as_bytes()[..cut]);
+                    assert!(name.starts_with(&pattern[..pattern.len() - 1]), "{cut} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_name_is_the_name_without_its_prefix() {
+        let keys = Keys::new("p");
+        let long = keys.value(&[b'a'; 600]);
+        assert_eq!(keys.short(b"p:trig:1"), Some(b"trig:1".as_slice()));
+        assert_eq!(keys.whole(keys.short(&long).unwrap()), long);
+        assert_eq!(keys.short(b"pp:trig:1"), None);
+        assert_eq!(keys.short(b"{p}:log"), None);
     }
 
     #[test]

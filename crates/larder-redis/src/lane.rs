@@ -11,49 +11,31 @@ use std::time::Duration;
 use larder_core::{RemoteError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, Value};
-use tokio::sync::watch;
 
 use crate::counted::{Counted, Received};
 use crate::deadline::within;
-use crate::dial::Target;
+use crate::dial::Dialer;
+use crate::end::End;
+use crate::endpoint::Endpoint;
 use crate::refusal::Refusal;
 
 /// Unanswered heartbeats in a row that end a connection. One may be lost to a pause of this process.
 const MISSES: u32 = 2;
 
-/// The end of some connections, with the reason. They end together.
-#[derive(Debug)]
-pub(crate) struct End(watch::Sender<Option<String>>);
-
-impl End {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(End(watch::Sender::new(None)))
-    }
-
-    /// Ends them, unless they have ended; answers the reason that counts.
-    pub(crate) fn set(&self, reason: impl Into<String>) -> String {
-        self.0.send_if_modified(|end| {
-            let first = end.is_none();
-            if first {
-                *end = Some(reason.into());
-            }
-            first
-        });
-        self.0.borrow().clone().unwrap_or_default()
-    }
-
-    /// Waits for the end.
-    pub(crate) async fn wait(&self) -> String {
-        let mut end = self.0.subscribe();
-        // An error would mean that the sender is gone, which `self` holds.
-        end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()).unwrap_or_default()
-    }
+/// What a connection is for. It decides which answers make it worthless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Values: whatever concerns one key leaves the others.
+    Values,
+    /// The log, which is in one place.
+    Log,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
     connection: MultiplexedConnection,
+    purpose: Purpose,
     end: Arc<End>,
     received: Received,
 }
@@ -61,12 +43,14 @@ pub(crate) struct Lane {
 impl Lane {
     /// Opens a connection, without logging in. Whoever drops this future must set `end`.
     pub(crate) async fn open(
-        target: &Target,
+        dialer: &Dialer,
+        server: &Endpoint,
+        purpose: Purpose,
         runtime: &dyn Runtime,
         end: &Arc<End>,
     ) -> Result<Arc<Lane>, String> {
         let received = Received::default();
-        let stream = target.dial().await.map_err(|error| error.to_string())?;
+        let stream = dialer.dial(server).await.map_err(|error| error.to_string())?;
         let stream = Counted { stream, received: received.clone() };
         // The client's own timeouts are off: deadlines are the caller's, and half-open links are found by the heartbeat.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
@@ -75,7 +59,7 @@ impl Lane {
         let opened = MultiplexedConnection::new_with_config(&silent, stream, config).await;
         let (connection, driver) = opened.map_err(|error| error.to_string())?;
         runtime.spawn(Box::pin(drive(driver, Arc::clone(end))));
-        Ok(Arc::new(Lane { connection, end: Arc::clone(end), received }))
+        Ok(Arc::new(Lane { connection, purpose, end: Arc::clone(end), received }))
     }
 
     /// Sends one command. An answer that is an error of the server is a refusal.
@@ -93,6 +77,35 @@ impl Lane {
         Ok(answers.into_iter().map(|answer| self.checked(answer)).collect())
     }
 
+    /// As [`ask_all`](Self::ask_all), for commands that take up to `wait` by their nature. When no byte has come for
+    /// `grace` after that, the connections end: `None`.
+    pub(crate) async fn ask_patiently(
+        &self,
+        commands: &Pipeline,
+        runtime: &dyn Runtime,
+        wait: Duration,
+        grace: Duration,
+    ) -> Option<Result<Vec<Result<Value, Failure>>, Failure>> {
+        let patience = async {
+            runtime.sleep(wait).await;
+            loop {
+                let before = self.received.bytes();
+                runtime.sleep(grace).await;
+                if self.received.bytes() == before {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answers = self.ask_all(commands) => Some(answers),
+            () = patience => {
+                self.end.set(format!("no answer for {grace:?} more than it was to take"));
+                None
+            }
+        }
+    }
+
     /// Whatever the client calls an error is one of the socket or of the protocol: nothing can follow on this connection.
     fn broken(&self, error: &redis::RedisError) -> Failure {
         Failure::Broken(self.end.set(error.to_string()))
@@ -103,7 +116,7 @@ impl Lane {
             return Ok(answer);
         };
         let refusal = Refusal::of(&error);
-        if refusal.ends_connection() {
+        if refusal.ends(self.purpose) {
             self.end.set(refusal.text());
         }
         Err(Failure::Refused(refusal))

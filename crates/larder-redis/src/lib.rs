@@ -15,9 +15,11 @@
 //! ```
 //!
 //! A Redis that is away, slow, or restarted must cost its users as little as possible. So nothing here waits for a
-//! connection: a command either goes out at once or fails at once with "not connected". One task opens the connections,
-//! asks each of them once a second whether it is alive (a half-open link gives no other sign), and opens new ones when
-//! one breaks, for ever. [`Remote::link`](larder_core::Remote::link) tells of it.
+//! connection: a command either goes out at once or fails at once with "not connected". Two tasks, one for the values and
+//! one for the log, open the connections, ask each of them once a second whether it is alive (a half-open link gives no
+//! other sign), and open new ones when one breaks, for ever. [`Remote::link`](larder_core::Remote::link) and
+//! [`Remote::log_link`](larder_core::Remote::log_link) tell of it; neither link disturbs the other. The log has a
+//! connection more, on which its next record is waited for.
 //!
 //! Values are one string each, written by one atomic `SET PX`. The log is a stream and its snapshot, kept in step by two
 //! scripts; they and the names of all keys are for the eyes of people with `redis-cli`, too:
@@ -39,17 +41,23 @@ mod config;
 mod counted;
 mod deadline;
 mod dial;
+mod end;
+mod endpoint;
 mod error;
+mod follower;
+mod greet;
 mod keys;
 mod lane;
+mod lanes;
 mod link;
+mod log;
 mod refusal;
 mod remote;
 mod reply;
 mod scripts;
-mod session;
 #[cfg(feature = "tls")]
 mod tls;
+mod values;
 
 pub use self::config::{Redis, defaults};
 pub use self::error::ConfigError;

@@ -1,4 +1,4 @@
-//! Keeps a session open for as long as anybody wants one.
+//! Keeps connections open for as long as anybody wants them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::config::Settings;
-use crate::session::Session;
+use crate::endpoint::Endpoint;
+use crate::lanes::Lanes;
 
 /// Pauses between attempts to connect: the first, and the longest. The first is short, because most losses are restarts;
 /// the longest bounds what a herd of nodes does to a server that comes back.
@@ -33,19 +34,26 @@ impl Backoff {
     }
 }
 
-/// The state of the connections, shared by the task that keeps them and those who use them.
+/// What opening a connection takes.
 #[derive(Debug)]
-pub(crate) struct Connector {
+pub(crate) struct Wiring {
     pub(crate) settings: Settings,
-    runtime: Arc<dyn Runtime>,
-    session: RwLock<Option<Arc<Session>>>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+/// Keeps the connections to one server open, and lends them out.
+#[derive(Debug)]
+pub(crate) struct Keeper<L> {
+    wiring: Arc<Wiring>,
+    server: Endpoint,
+    lanes: RwLock<Option<Arc<L>>>,
     link: watch::Sender<Link>,
 }
 
-impl Connector {
-    pub(crate) fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
+impl<L: Lanes> Keeper<L> {
+    pub(crate) fn new(wiring: Arc<Wiring>, server: Endpoint) -> Self {
         let link = watch::Sender::new(Link::Down { reason: String::new() });
-        Connector { settings, runtime, session: RwLock::new(None), link }
+        Keeper { wiring, server, lanes: RwLock::new(None), link }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -53,9 +61,9 @@ impl Connector {
     }
 
     /// The open connections. Never waits: without any it is an error at once.
-    pub(crate) fn session(&self) -> Result<Arc<Session>, RemoteError> {
-        if let Some(session) = &*self.session.read() {
-            return Ok(Arc::clone(session));
+    pub(crate) fn lanes(&self) -> Result<Arc<L>, RemoteError> {
+        if let Some(lanes) = &*self.lanes.read() {
+            return Ok(Arc::clone(lanes));
         }
         Err(RemoteError::disconnected(match &*self.link.borrow() {
             Link::Down { reason } if reason.is_empty() => "no attempt to connect has ended yet".to_owned(),
@@ -68,12 +76,12 @@ impl Connector {
     /// Ends everything for good.
     pub(crate) fn close(&self) {
         self.tell(Link::Closed);
-        self.let_go("closed");
+        self.let_go();
     }
 
-    fn let_go(&self, reason: &str) {
-        if let Some(session) = self.session.write().take() {
-            session.end(reason);
+    fn let_go(&self) {
+        if let Some(lanes) = self.lanes.write().take() {
+            lanes.end().set("closed");
         }
     }
 
@@ -95,22 +103,23 @@ impl Connector {
             _ = link.wait_for(|link| *link == Link::Closed) => {}
             () = self.keep_connected() => {}
         }
-        // A session may have come up while it was being closed.
-        self.let_go("closed");
+        // Connections may have come up while it was being closed.
+        self.let_go();
     }
 
     async fn keep_connected(&self) {
+        let runtime = &self.wiring.runtime;
         let mut backoff = Backoff::new();
         let mut generation = 0;
         loop {
-            let reason = match Session::open(&self.settings, &self.runtime).await {
-                Ok(session) => {
+            let reason = match L::open(&self.wiring, &self.server).await {
+                Ok(lanes) => {
                     generation += 1;
-                    let began = self.runtime.now();
-                    let reason = self.use_session(Arc::new(session), generation).await;
+                    let began = runtime.now();
+                    let reason = self.lend(Arc::new(lanes), generation).await;
                     // A server that takes us and drops us at once is not to be hammered; any other loss deserves an
                     // attempt without a pause.
-                    if self.runtime.now().since(began) > BACKOFF.1 {
+                    if runtime.now().since(began) > BACKOFF.1 {
                         backoff = Backoff::new();
                         self.tell(Link::Down { reason });
                         continue;
@@ -119,18 +128,18 @@ impl Connector {
                 }
                 Err(reason) => reason,
             };
-            tracing::debug!(target: "larder", remote = %self.settings.address, reason, "not connected");
+            tracing::debug!(target: "larder", server = %self.server, reason, "not connected");
             self.tell(Link::Down { reason });
-            self.runtime.sleep(backoff.next(self.runtime.random())).await;
+            runtime.sleep(backoff.next(runtime.random())).await;
         }
     }
 
-    /// Lends the session out until it ends; answers why it has.
-    async fn use_session(&self, session: Arc<Session>, generation: u64) -> String {
-        *self.session.write() = Some(Arc::clone(&session));
+    /// Lends the connections out until they end; answers why they have.
+    async fn lend(&self, lanes: Arc<L>, generation: u64) -> String {
+        *self.lanes.write() = Some(Arc::clone(&lanes));
         self.tell(Link::Up { generation });
-        let reason = session.ended().await;
-        self.session.write().take();
+        let reason = lanes.end().wait().await;
+        self.lanes.write().take();
         reason
     }
 }

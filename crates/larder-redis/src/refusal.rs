@@ -3,6 +3,8 @@
 use larder_core::RemoteError;
 use redis::ServerError;
 
+use crate::lane::Purpose;
+
 /// Longest text of a server that is passed on, in bytes.
 const TEXT_LIMIT: usize = 200;
 
@@ -40,10 +42,14 @@ impl Refusal {
         self.code == "WRONGTYPE"
     }
 
-    /// Is it about the server as a whole, so that another connection (perhaps to another server under the same name)
-    /// is the way out?
-    pub(crate) fn ends_connection(&self) -> bool {
-        matches!(self.code.as_str(), "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
+    /// Is another connection (perhaps to another server under the same name) the way out? `UNBLOCKED` is what one who
+    /// waits is told by a primary that turns into a replica.
+    pub(crate) fn ends(&self, purpose: Purpose) -> bool {
+        match self.code.as_str() {
+            "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "UNBLOCKED" => true,
+            "MOVED" | "CLUSTERDOWN" => purpose == Purpose::Log,
+            _ => false,
+        }
     }
 
     /// Is it about writing at this moment only, so that the connection is of use all the same?
@@ -80,10 +86,20 @@ mod tests {
     #[test]
     fn a_demoted_primary_is_recognised_in_the_words_of_redis_6_and_7() {
         let six = "Error running script (call to f_6b1): @user_script:9: @user_script: 9: -READONLY You can't write";
-        assert!(Refusal::new("ERR", six).ends_connection());
-        assert!(Refusal::new("READONLY", "You can't write against a read only replica.").ends_connection());
-        assert!(!Refusal::new("ERR", "Error running script (call to f_6b1): : -").ends_connection());
-        assert!(!Refusal::new("OOM", "command not allowed: -READONLY x").ends_connection());
+        let ends = |code, details| Refusal::new(code, details).ends(Purpose::Values);
+        assert!(ends("ERR", six));
+        assert!(ends("READONLY", "You can't write against a read only replica."));
+        assert!(!ends("ERR", "Error running script (call to f_6b1): : -"));
+        assert!(!ends("OOM", "command not allowed: -READONLY x"));
+    }
+
+    #[test]
+    fn only_the_log_leaves_a_server_for_what_concerns_a_slot() {
+        for code in ["MOVED", "CLUSTERDOWN"] {
+            assert!(Refusal::new(code, "x").ends(Purpose::Log));
+            assert!(!Refusal::new(code, "x").ends(Purpose::Values));
+        }
+        assert!(!Refusal::new("TRYAGAIN", "x").ends(Purpose::Log));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Reading what the server answers about the log. Pure; nothing here panics, whatever came.
 
-use larder_core::{Epoch, Head, Lineage, Mode, Opened, Record, RecordBody, RemoteError, Stamp};
+use larder_core::{
+    Append, Author, Epoch, Head, Lineage, Mode, Opened, Record, RecordBody, RemoteError, Stamp,
+};
 use redis::Value;
 
 /// The format of records that this release writes and reads.
@@ -48,30 +50,47 @@ fn epoch(text: &str) -> Option<Epoch> {
 
 /// The answer of `open`.
 pub(crate) fn opened(answer: &Value) -> Option<Opened> {
-    let [of, last, lineage, since, server_ms] = items(answer)? else { return None };
-    // A cut that cannot be read is left out: what lies before it is unverifiable then, never valid.
-    let cuts = text(lineage)?.split_terminator(',').filter_map(epoch).collect();
+    let [of, last, lineage, since, server_ms, server_known] = items(answer)? else { return None };
     Some(Opened {
-        head: Epoch { line: line(text(of)?)?, at: number(last)? },
-        lineage: Lineage::new(cuts),
+        head: position(of, last)?,
+        lineage: cuts(text(lineage)?),
         since: number(since)?,
         server_ms: number(server_ms)?,
+        server_known: number(server_known)? == 1,
     })
+}
+
+fn position(of: &Value, at: &Value) -> Option<Epoch> {
+    Some(Epoch { line: line(text(of)?)?, at: number(at)? })
+}
+
+/// A cut that cannot be read is left out: what lies before it is unverifiable then, never valid.
+fn cuts(lineage: &str) -> Lineage {
+    Lineage::new(lineage.split_terminator(',').filter_map(epoch).collect())
 }
 
 /// The answer of `append`.
 pub(crate) fn appended(answer: &Value) -> Option<Epoch> {
     let [of, at] = items(answer)? else { return None };
-    Some(Epoch { line: line(text(of)?)?, at: number(at)? })
+    position(of, at)
 }
 
-/// `.line .last .since` of the state, `.since` of the old stamps. `None`: there is no state, or it is not ours; `open`
+/// `.line .last` of the state. `None`: there is no state, or it is not ours.
+pub(crate) fn peek(state: &Value) -> Option<Epoch> {
+    let [of, last] = items(state)? else { return None };
+    position(of, last)
+}
+
+/// `.line .last .since .lineage` of the state, `.since` of the old stamps. `None`: there is no state, or it is not ours; `open`
 /// begins a new line in both cases.
 pub(crate) fn head(state: &Value, old_since: Option<&Value>) -> Option<Head> {
-    let [of, last, since] = items(state)? else { return None };
-    let epoch = Epoch { line: line(text(of)?)?, at: number(last)? };
+    let [of, last, since, lineage] = items(state)? else { return None };
     let since = number(since)?;
-    Some(Head { epoch, since: old_since.and_then(number).unwrap_or(since) })
+    Some(Head {
+        epoch: position(of, last)?,
+        lineage: cuts(text(lineage).unwrap_or_default()),
+        since: old_since.and_then(number).unwrap_or(since),
+    })
 }
 
 /// The answer of XREAD on one stream.
@@ -81,6 +100,11 @@ pub(crate) fn records(answer: &Value) -> Option<Vec<Record>> {
     }
     let [stream] = items(answer)? else { return None };
     let [_, entries] = items(stream)? else { return None };
+    entries_of(entries)
+}
+
+/// The answer of XREVRANGE, or one stream's in that of XREAD.
+pub(crate) fn entries_of(entries: &Value) -> Option<Vec<Record>> {
     Some(items(entries)?.iter().map(record).collect())
 }
 
@@ -120,12 +144,36 @@ fn invalidation(mode: &Value, op: Option<&Value>, fields: &[Value]) -> Option<Re
         _ => return None,
     };
     let op = line(text(op?)?)?;
-    let selectors = fields
-        .chunks_exact(2)
-        .filter(|pair| text(&pair[0]) == Some("sel"))
-        .map(|pair| text(&pair[1]).map(str::to_owned))
-        .collect::<Option<Vec<_>>>()?;
-    if selectors.is_empty() { None } else { Some(RecordBody::Invalidation { mode, selectors, op }) }
+    let (mut selectors, mut author) = (Vec::new(), Author::default());
+    for pair in fields.chunks_exact(2) {
+        match text(&pair[0]) {
+            Some("sel") => selectors.push(text(&pair[1])?.to_owned()),
+            Some("node") => author.node = shown(&pair[1]),
+            Some("reason") => author.reason = shown(&pair[1]),
+            Some("actor") => author.actor = shown(&pair[1]),
+            _ => {}
+        }
+    }
+    if selectors.is_empty() {
+        return None;
+    }
+    Some(RecordBody::Invalidation(Append { mode, selectors, op, author }))
+}
+
+/// Text for people, whatever it is.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => text(other).unwrap_or_default().to_owned(),
+    }
+}
+
+/// The answer of SCAN: where to go on (0: that was all), and the names of this step.
+pub(crate) fn names(answer: Value) -> Option<(u64, Vec<Vec<u8>>)> {
+    let Value::Array(parts) = answer else { return None };
+    let [cursor, Value::Array(names)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    let bytes = |name| if let Value::BulkString(bytes) = name { Some(bytes) } else { None };
+    Some((number(&cursor)?, names.into_iter().map(bytes).collect::<Option<_>>()?))
 }
 
 /// The answer of HSCAN: where to go on (`0`: that was all), and the stamps of this step.
@@ -173,15 +221,20 @@ mod tests {
     #[test]
     fn a_record_is_read_with_its_predecessor_and_selectors() {
         let op = "000000000000000a";
-        let fields = ["line", LINE, "prev", PREV, "v", "1", "mode", "s", "op", op, "sel", "a:1", "sel", "#t"];
+        let fields = [
+            "line", LINE, "prev", PREV, "v", "1", "mode", "s", "op", op, "node", "n1", "reason", "why",
+            "actor", "who", "sel", "a:1", "sel", "#t",
+        ];
+        let author = Author { node: "n1".into(), reason: "why".into(), actor: "who".into() };
         let expected = Record {
             epoch: Epoch { line: 255, at: 42 },
             prev: Some(Epoch { line: 255, at: 41 }),
-            body: RecordBody::Invalidation {
+            body: RecordBody::Invalidation(Append {
                 mode: Mode::Soft,
                 selectors: vec!["a:1".into(), "#t".into()],
                 op: 10,
-            },
+                author,
+            }),
         };
         assert_eq!(one_record("42-0", fields), expected);
     }
@@ -222,21 +275,36 @@ mod tests {
 
     #[test]
     fn the_old_generation_says_how_far_back_the_stamps_reach() {
-        let state = array([LINE, "9", "5"]);
-        let epoch = Epoch { line: 255, at: 9 };
-        assert_eq!(head(&state, None), Some(Head { epoch, since: 5 }));
-        assert_eq!(head(&state, Some(&bulk("3"))), Some(Head { epoch, since: 3 }));
-        assert_eq!(head(&state, Some(&Value::Nil)), Some(Head { epoch, since: 5 }));
-        assert_eq!(head(&Value::Array(vec![Value::Nil, Value::Nil, Value::Nil]), None), None);
-        assert_eq!(head(&array(["not a line", "9", "5"]), None), None);
+        let state = array([LINE, "9", "5", &format!("{PREV},")]);
+        let lineage = Lineage::new(vec![Epoch { line: 255, at: 41 }]);
+        let told = |since| Head { epoch: Epoch { line: 255, at: 9 }, lineage: lineage.clone(), since };
+        assert_eq!(head(&state, None), Some(told(5)));
+        assert_eq!(head(&state, Some(&bulk("3"))), Some(told(3)));
+        assert_eq!(head(&state, Some(&Value::Nil)), Some(told(5)));
+        assert_eq!(head(&Value::Array(vec![Value::Nil; 4]), None), None);
+        assert_eq!(head(&array(["not a line", "9", "5", ""]), None), None);
+        assert_eq!(peek(&array([LINE, "9"])), Some(Epoch { line: 255, at: 9 }));
+        assert_eq!(peek(&array([LINE, "-9"])), None);
+    }
+
+    #[test]
+    fn who_wrote_a_record_is_shown_whatever_bytes_it_is() {
+        let word = |text: &str| bulk(text);
+        let op = word("000000000000000a");
+        let mut fields: Vec<Value> = ["line", LINE, "prev", PREV, "v", "1", "mode", "h"].map(word).into();
+        fields.extend([word("op"), op, word("sel"), word("a"), word("node"), bulk([0xff, b'x'])]);
+        let answer = Value::Array(vec![Value::Array(vec![word("42-0"), Value::Array(fields)])]);
+        let record = entries_of(&answer).unwrap().remove(0);
+        let RecordBody::Invalidation(append) = record.body else { panic!("{:?}", record.body) };
+        assert_eq!(append.author, Author { node: "\u{fffd}x".into(), ..Author::default() });
     }
 
     #[test]
     fn a_cut_that_cannot_be_read_is_left_out_of_the_lineage() {
         let lineage = format!("{PREV},junk,{LINE}:7,");
-        let opened = opened(&array([LINE, "9", &lineage, "5", "1700000000000"])).unwrap();
+        let opened = opened(&array([LINE, "9", &lineage, "5", "1700000000000", "1"])).unwrap();
         assert_eq!(opened.lineage.cuts(), [Epoch { line: 255, at: 41 }, Epoch { line: 255, at: 7 }]);
-        assert_eq!(opened.server_ms, 1_700_000_000_000);
+        assert_eq!((opened.server_ms, opened.server_known), (1_700_000_000_000, true));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -253,7 +321,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(value in any_value(), other in any_value()) {
-            let _ = (opened(&value), appended(&value), head(&value, Some(&other)), records(&value), stamps(&value));
+            let _ = (opened(&value), appended(&value), head(&value, Some(&other)), peek(&value));
+            let _ = (records(&value), entries_of(&value), stamps(&value), names(value));
         }
     }
 }

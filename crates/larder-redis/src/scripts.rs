@@ -25,6 +25,8 @@ pub(crate) static OPEN: Lua = lua!("lua/enter.lua", "lua/open.lua");
 pub(crate) static APPEND: Lua = lua!("lua/enter.lua", "lua/append.lua");
 /// Stores a value.
 pub(crate) static STORE: Lua = lua!("lua/store.lua");
+/// Removes a value that has not changed.
+pub(crate) static DISCARD: Lua = lua!("lua/discard.lua");
 
 impl Lua {
     /// Runs it on a server that may not know it (yet, or any more). `arguments` adds keys and arguments.
@@ -36,17 +38,37 @@ impl Lua {
         keys: usize,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, Failure> {
-        let call = |name: &str, script: &str| {
-            let mut call = cmd(name);
-            call.arg(script).arg(keys);
+        let call = |by| {
+            let mut call = self.call(by, keys);
             arguments(&mut call);
             call
         };
-        match lane.ask(&call("EVALSHA", self.script.get_hash())).await {
-            Err(Failure::Refused(refusal)) if refusal.is_unknown_script() => {
-                lane.ask(&call("EVAL", self.text)).await
-            }
+        match lane.ask(&call(By::Name)).await {
+            Err(Failure::Refused(refusal)) if refusal.is_unknown_script() => lane.ask(&call(By::Text)).await,
             answer => answer,
         }
     }
+
+    /// A call of it, still without keys and arguments.
+    pub(crate) fn call(&self, by: By, keys: usize) -> Cmd {
+        let mut call = match by {
+            By::Name => cmd("EVALSHA"),
+            By::Text => cmd("EVAL"),
+        };
+        match by {
+            By::Name => call.arg(self.script.get_hash()),
+            By::Text => call.arg(self.text),
+        };
+        call.arg(keys);
+        call
+    }
+}
+
+/// How a script is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Short, if the server knows it.
+    Name,
+    /// Always understood, and remembered.
+    Text,
 }

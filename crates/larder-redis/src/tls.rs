@@ -1,5 +1,6 @@
-//! TLS to the server.
+//! TLS to the servers.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -11,17 +12,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// How to speak TLS with one host.
-pub(crate) struct Tls {
-    connector: TlsConnector,
-    host: ServerName<'static>,
-}
+/// Whom to trust.
+pub(crate) struct Tls(TlsConnector);
 
 impl Tls {
     /// Trusts the authorities of `pem`, or without it those that browsers trust. The error is the rule that is broken.
-    pub(crate) fn new(host: &str, pem: Option<&[u8]>) -> Result<Tls, String> {
-        let host = ServerName::try_from(host.to_owned())
-            .map_err(|_| "the host must be a name or an address that a certificate can be for".to_owned())?;
+    pub(crate) fn new(pem: Option<&[u8]>) -> Result<Tls, String> {
         let roots = match pem {
             Some(pem) => authorities(pem)?,
             None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -32,11 +28,23 @@ impl Tls {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Tls { connector: TlsConnector::from(Arc::new(config)), host })
+        Ok(Tls(TlsConnector::from(Arc::new(config))))
     }
 
-    pub(crate) async fn over(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.connector.connect(self.host.clone(), stream).await
+    /// Can a certificate be for this host?
+    pub(crate) fn can_name(host: &str) -> bool {
+        ServerName::try_from(host).is_ok()
+    }
+
+    pub(crate) async fn over(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let host = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.0.connect(host, stream).await
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
     }
 }
 

@@ -1,5 +1,7 @@
 //! The log when the server behind the name is another one: promoted, demoted, restarted.
 
+use std::time::Duration;
+
 use larder_core::{Epoch, Link, Remote};
 use larder_redis::Redis;
 use larder_testkit::{RedisServer, wait_for};
@@ -50,7 +52,7 @@ async fn a_promoted_server_cuts_the_line_where_its_history_ends() {
     assert_ne!(promoted.head.line, shared.line);
     assert_eq!(promoted.lineage.cuts(), [first, shared]);
     assert!(on_b.scan().await.unwrap().is_empty(), "what was lost is not in its stamps");
-    let barrier = on_b.read(shared, 9).await.unwrap().records.remove(0);
+    let barrier = on_b.follow(shared, 9, Duration::ZERO).await.unwrap().records.remove(0);
     assert_eq!((barrier.prev, barrier.epoch), (Some(shared), promoted.head));
 
     // A second node from the lost tail gets a barrier of its own, one from before the cut none.

@@ -37,7 +37,7 @@ async fn nothing_is_opened_before_it_is_asked_to_connect() {
     remote.connect();
     remote.connect();
     wait_up(&remote).await;
-    assert_eq!(proxy.accepted(), 2, "one for values, one for the log");
+    assert_eq!(proxy.accepted(), 3, "one for values, two for the log");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn after_a_kill_and_a_restart_the_generation_is_new_and_everything_works()
     assert!(wait_up(&remote).await > before);
     assert!(works(&remote).await);
     assert_ne!(open(&remote, Some(start)).await.head.line, start.line);
-    assert_eq!(connections(&server).await, 5);
+    assert_eq!(connections(&server).await, 6);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn commands_on_one_connection_do_not_wait_for_each_other() {
 async fn closing_is_for_good_and_lets_go_of_every_connection() {
     let server = RedisServer::start().await;
     let remote = connect(Redis::at(server.url()).connections(2)).await;
-    assert_eq!(connections(&server).await, 3);
+    assert_eq!(connections(&server).await, 4);
     remote.close();
     assert_eq!(*remote.link().borrow(), Link::Closed);
     assert_eq!(remote.get(b"k").await.unwrap_err().to_string(), "not connected: closed");

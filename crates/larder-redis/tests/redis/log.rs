@@ -1,6 +1,8 @@
 //! The log on one server whose history is whole.
 
-use larder_core::{Epoch, Head, Mode, RecordBody, Remote, RemoteError, Stamp};
+use std::time::Duration;
+
+use larder_core::{Append, Author, Epoch, Head, Mode, Opened, RecordBody, Remote, RemoteError, Stamp};
 use larder_redis::Redis;
 use larder_testkit::{RedisServer, Reply};
 
@@ -11,6 +13,10 @@ use crate::support::{
 const LOG: &str = "{larder}:log";
 const STATE: &str = "{larder}:state";
 
+fn head_of(opened: &Opened) -> Head {
+    Head { epoch: opened.head, lineage: opened.lineage.clone(), since: opened.since }
+}
+
 #[tokio::test]
 async fn an_empty_server_begins_a_line_and_opening_again_changes_nothing() {
     let server = RedisServer::start().await;
@@ -18,6 +24,7 @@ async fn an_empty_server_begins_a_line_and_opening_again_changes_nothing() {
     assert_eq!(remote.head().await, Ok(None));
     let first = remote.open(None, 0xabc).await.unwrap();
     assert_eq!(first.head.line, 0xabc);
+    assert!(first.server_known);
     assert_eq!(first.since, first.head.at);
     assert!(first.lineage.cuts().is_empty());
     let again = remote.open(Some(first.head), 0xdef).await.unwrap();
@@ -25,7 +32,7 @@ async fn an_empty_server_begins_a_line_and_opening_again_changes_nothing() {
     assert_eq!(again.lineage, first.lineage);
     // A node that knows nothing changes nothing either.
     assert_eq!(remote.open(None, 0xfed).await.unwrap().head, first.head);
-    assert_eq!(remote.head().await, Ok(Some(Head { epoch: first.head, since: first.since })));
+    assert_eq!(remote.head().await, Ok(Some(head_of(&first))));
     assert_no_key_is_immortal(&server).await;
 }
 
@@ -48,12 +55,13 @@ async fn a_record_is_on_the_line_names_its_predecessor_and_leaves_stamps() {
     assert_eq!(hard.line, start.line);
     assert!(hard.at > start.at);
 
-    let round = remote.read(start, 10).await.unwrap();
+    let round = remote.follow(start, 10, Duration::ZERO).await.unwrap();
     assert_eq!(round.head, Some(hard));
     assert_eq!(round.records.len(), 1);
     assert_eq!((round.records[0].epoch, round.records[0].prev), (hard, Some(start)));
     let selectors = vec!["k:1".to_owned(), "#x".to_owned()];
-    let body = RecordBody::Invalidation { mode: Mode::Hard, selectors, op: 7 };
+    let author = Author { node: "n1".into(), reason: "why".into(), actor: "who".into() };
+    let body = RecordBody::Invalidation(Append { mode: Mode::Hard, selectors, op: 7, author });
     assert_eq!(round.records[0].body, body);
 
     let at = Some(hard.at.to_string());
@@ -85,7 +93,7 @@ async fn reading_goes_on_behind_the_position_and_stops_at_the_limit() {
         all.push(append(&remote, start, &["k"]).await);
     }
     let read = async |position, limit| {
-        let round = remote.read(position, limit).await.unwrap();
+        let round = remote.follow(position, limit, Duration::ZERO).await.unwrap();
         assert_eq!(round.head, all.last().copied());
         round.records.iter().map(|record| record.epoch).collect::<Vec<_>>()
     };
@@ -100,7 +108,7 @@ async fn the_first_record_is_a_marker_without_a_predecessor() {
     let server = RedisServer::start().await;
     let remote = connected(&server).await;
     let start = open(&remote, None).await.head;
-    let records = remote.read(Epoch { line: start.line, at: 0 }, 10).await.unwrap().records;
+    let records = remote.follow(Epoch { line: start.line, at: 0 }, 10, Duration::ZERO).await.unwrap().records;
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].epoch, records[0].prev), (start, None));
     assert_eq!(records[0].body, RecordBody::Marker);
@@ -120,7 +128,7 @@ async fn a_caller_ahead_of_the_log_cuts_the_line_and_a_caller_of_no_line_gets_a_
     let cut = open(&remote, Some(ahead)).await;
     assert_ne!(cut.head.line, start.line);
     assert_eq!(cut.lineage.cuts(), [stranger.head]);
-    let barrier = remote.read(stranger.head, 10).await.unwrap().records.remove(0);
+    let barrier = remote.follow(stranger.head, 10, Duration::ZERO).await.unwrap().records.remove(0);
     assert_eq!((barrier.epoch, barrier.prev), (cut.head, Some(stranger.head)));
     assert_eq!(barrier.body, RecordBody::Marker);
 
@@ -136,7 +144,7 @@ async fn an_append_by_a_caller_ahead_of_the_log_begins_the_new_line_before_its_r
     let start = open(&remote, None).await.head;
     let ahead = Epoch { line: start.line, at: start.at + 1_000_000_000 };
     let token = append(&remote, ahead, &["k"]).await;
-    let records = remote.read(start, 10).await.unwrap().records;
+    let records = remote.follow(start, 10, Duration::ZERO).await.unwrap().records;
     assert_eq!(records.len(), 2);
     assert_eq!((records[0].prev, &records[0].body), (Some(start), &RecordBody::Marker));
     assert_eq!((records[1].prev, records[1].epoch), (Some(records[0].epoch), token));
@@ -155,6 +163,7 @@ async fn the_last_eight_lines_are_remembered() {
     }
     let opened = open(&remote, heads.last().copied()).await;
     assert_eq!(opened.lineage.cuts(), &heads[2..10]);
+    assert_eq!(remote.head().await, Ok(Some(head_of(&opened))));
     let kept = ask_text(&server, &["HGET", STATE, ".lineage"]).await.unwrap();
     assert_eq!(kept.matches(',').count(), 8, "{kept}");
 }
@@ -210,7 +219,7 @@ async fn records_of_another_format_and_foreign_ones_are_unknown() {
     let later = ["XADD", LOG, &id, "line", &line, "prev", &prev, "v", "2", "what", "ever"];
     assert!(matches!(ask(&server, &later).await, Reply::Bulk(_)));
     ask(&server, &["XADD", LOG, "*", "hello", "world"]).await;
-    let records = remote.read(start, 10).await.unwrap().records;
+    let records = remote.follow(start, 10, Duration::ZERO).await.unwrap().records;
     assert_eq!(records[0].body, RecordBody::Unknown);
     assert_eq!(records[0].prev, Some(start));
     assert_eq!((records[1].prev, &records[1].body), (None, &RecordBody::Unknown));
@@ -224,8 +233,9 @@ async fn a_user_without_info_can_do_everything() {
     let remote = connect(Redis::at(server.url()).username("app").password("pw")).await;
     let start = open(&remote, None).await.head;
     let token = append(&remote, start, &["k"]).await;
-    assert_eq!(open(&remote, Some(token)).await.head, token);
-    assert_eq!(remote.read(start, 9).await.unwrap().records.len(), 1);
+    let opened = open(&remote, Some(token)).await;
+    assert_eq!((opened.head, opened.server_known), (token, false));
+    assert_eq!(remote.follow(start, 9, Duration::ZERO).await.unwrap().records.len(), 1);
     assert_eq!(remote.scan().await.unwrap().len(), 1);
     assert_eq!(remote.get(b"k").await, Ok(None));
     // And what is not its own is refused, without an end of the connection.
@@ -240,4 +250,29 @@ async fn connect_fails_on_prefix(server: &RedisServer) -> RemoteError {
     remote.connect();
     crate::support::wait_down(&remote, "NOPERM").await;
     remote.get(b"k").await.unwrap_err()
+}
+
+#[tokio::test]
+async fn history_goes_back_from_a_record_or_from_the_end_and_says_who_wrote_it() {
+    let server = RedisServer::start().await;
+    let remote = connected(&server).await;
+    assert_eq!(remote.history(None, 10).await, Ok(Vec::new()));
+    let start = open(&remote, None).await.head;
+    let mut all = vec![start];
+    for _ in 0..4 {
+        all.push(append(&remote, start, &["k"]).await);
+    }
+    all.reverse();
+    let epochs = async |before, limit| {
+        let records = remote.history(before, limit).await.unwrap();
+        records.iter().map(|record| record.epoch).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs(None, 10).await, all);
+    assert_eq!(epochs(None, 2).await, all[..2]);
+    assert_eq!(epochs(Some(all[1].at), 2).await, all[2..4]);
+    assert_eq!(epochs(Some(start.at), 2).await, []);
+    assert_eq!((epochs(Some(0), 2).await, epochs(None, 0).await), (Vec::new(), Vec::new()));
+    let last = remote.history(None, 1).await.unwrap().remove(0);
+    let RecordBody::Invalidation(append) = last.body else { panic!("{:?}", last.body) };
+    assert_eq!((append.author.actor.as_str(), append.author.reason.as_str()), ("who", "why"));
 }

@@ -1,5 +1,7 @@
 //! The log when parts of it are lost: rotated away, evicted, flushed, overwritten.
 
+use std::time::Duration;
+
 use larder_core::{Epoch, Remote, RemoteError};
 use larder_redis::{Redis, RedisRemote};
 use larder_testkit::{RedisServer, Reply};
@@ -76,10 +78,10 @@ async fn when_the_stream_is_evicted_the_next_record_still_names_its_predecessor(
     let before = append(&remote, start, &["k:1"]).await;
     ask(&server, &["UNLINK", LOG]).await;
     // Nothing to read, but the head is ahead: a reader sees the gap.
-    let round = remote.read(start, 10).await.unwrap();
+    let round = remote.follow(start, 10, Duration::ZERO).await.unwrap();
     assert_eq!((round.head, round.records.len()), (Some(before), 0));
     let after = append(&remote, before, &["k:2"]).await;
-    let records = remote.read(start, 10).await.unwrap().records;
+    let records = remote.follow(start, 10, Duration::ZERO).await.unwrap().records;
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].epoch, records[0].prev), (after, Some(before)));
     assert_no_key_is_immortal(&server).await;
@@ -92,7 +94,7 @@ async fn when_the_state_is_evicted_a_line_without_ancestors_begins() {
     let last = append(&remote, start, &["k:1"]).await;
     ask(&server, &["UNLINK", STATE]).await;
     assert_eq!(remote.head().await, Ok(None));
-    assert_eq!(remote.read(last, 10).await.unwrap().head, None);
+    assert_eq!(remote.follow(last, 10, Duration::ZERO).await.unwrap().head, None);
     let opened = open(&remote, Some(last)).await;
     assert_ne!(opened.head.line, start.line);
     assert!(opened.lineage.cuts().is_empty());
@@ -145,12 +147,12 @@ async fn a_stream_that_is_none_or_is_ahead_of_its_state_is_replaced() {
     let server = RedisServer::start().await;
     let (remote, start) = small(&server).await;
     ask(&server, &["SET", LOG, "x"]).await;
-    assert_eq!(remote.read(start, 9).await.unwrap().records, []);
+    assert_eq!(remote.follow(start, 9, Duration::ZERO).await.unwrap().records, []);
     let first = append(&remote, start, &["k"]).await;
     assert_eq!(ask(&server, &["XLEN", LOG]).await, Reply::Int(1));
     ask(&server, &["XADD", LOG, "4503599627370000-0", "x", "y"]).await;
     let second = append(&remote, first, &["k"]).await;
-    let records = remote.read(start, 9).await.unwrap().records;
+    let records = remote.follow(start, 9, Duration::ZERO).await.unwrap().records;
     assert_eq!(records.len(), 1);
     assert_eq!((records[0].prev, records[0].epoch), (Some(first), second));
     assert_no_key_is_immortal(&server).await;
@@ -178,7 +180,7 @@ async fn on_a_full_server_an_append_fails_as_a_whole_and_keeps_the_log() {
     let error: RemoteError = remote.append(&record, Some(last), 1).await.unwrap_err();
     assert!(error.to_string().contains("OOM"), "{error}");
     ask(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
-    let round = remote.read(start, 9).await.unwrap();
+    let round = remote.follow(start, 9, Duration::ZERO).await.unwrap();
     assert_eq!((round.head, round.records.len()), (Some(last), 1));
     assert_eq!(remote.scan().await.unwrap().len(), 1);
 }

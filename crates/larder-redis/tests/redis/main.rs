@@ -3,9 +3,11 @@
 
 mod config;
 mod failover;
+mod follow;
 mod link;
 mod log;
 mod loss;
+mod pages;
 mod secrets;
 mod support;
 #[cfg(feature = "tls")]

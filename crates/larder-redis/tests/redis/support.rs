@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Append, Epoch, Link, Mode, Opened, Remote, Runtime, TokioRuntime};
+use larder_core::{Append, Author, Epoch, Link, Mode, Opened, Record, Remote, Runtime, TokioRuntime};
 use larder_redis::{Redis, RedisRemote};
-use larder_testkit::{RedisServer, Reply, wait_until};
+use larder_testkit::{RedisServer, Reply, wait_for, wait_until};
+use tokio::sync::watch;
 
 /// Long enough for a busy machine; a passing test never waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -30,10 +31,16 @@ pub(crate) async fn connected(server: &RedisServer) -> Arc<RedisRemote> {
     connect(Redis::at(server.url())).await
 }
 
-/// Waits until the link is up; answers its generation.
+/// Waits until both links are up; answers the generation of the values'.
 pub(crate) async fn wait_up(remote: &RedisRemote) -> u64 {
+    wait_link_up(remote.log_link()).await;
+    wait_link_up(remote.link()).await
+}
+
+/// Waits until this link is up; answers its generation.
+pub(crate) async fn wait_link_up(link: watch::Receiver<Link>) -> u64 {
     let mut seen = 0;
-    wait_until(DEADLINE, "the link to be up", || match *remote.link().borrow() {
+    wait_until(DEADLINE, "the link to be up", || match *link.borrow() {
         Link::Up { generation } => {
             seen = generation;
             true
@@ -41,24 +48,32 @@ pub(crate) async fn wait_up(remote: &RedisRemote) -> u64 {
         _ => false,
     })
     .await;
-    generation(remote)
+    seen
 }
 
+/// The generation of the values' link.
 pub(crate) fn generation(remote: &RedisRemote) -> u64 {
-    match *remote.link().borrow() {
+    generation_of(&remote.link())
+}
+
+pub(crate) fn generation_of(link: &watch::Receiver<Link>) -> u64 {
+    match *link.borrow() {
         Link::Up { generation } => generation,
         ref other => panic!("not up but {other:?}"),
     }
 }
 
-/// Waits until the link is down for a reason with these words in it.
+/// Waits until both links have been down for a reason with these words in it.
 pub(crate) async fn wait_down(remote: &RedisRemote, words: &str) {
-    wait_until(
-        DEADLINE,
-        &format!("the link to be down because of {words:?}"),
-        || matches!(&*remote.link().borrow(), Link::Down { reason } if reason.contains(words)),
-    )
-    .await;
+    tokio::join!(wait_link_down(remote.link(), words), wait_link_down(remote.log_link(), words));
+}
+
+/// Waits until this link is down for a reason with these words in it.
+pub(crate) async fn wait_link_down(mut link: watch::Receiver<Link>, words: &str) {
+    let what = format!("the link to be down because of {words:?}");
+    let down = |link: &Link| matches!(link, Link::Down { reason } if reason.contains(words));
+    // Each change is looked at, so that a short one is not missed.
+    wait_for(DEADLINE, &what, async || link.wait_for(down).await.is_ok()).await;
 }
 
 /// A record that names these selectors.
@@ -67,9 +82,7 @@ pub(crate) fn record(mode: Mode, selectors: &[&str]) -> Append {
         mode,
         selectors: selectors.iter().map(ToString::to_string).collect(),
         op: 7,
-        node: "n1".into(),
-        reason: "why".into(),
-        actor: "who".into(),
+        author: Author { node: "n1".into(), reason: "why".into(), actor: "who".into() },
     }
 }
 
@@ -82,6 +95,11 @@ pub(crate) async fn open(remote: &RedisRemote, position: Option<Epoch>) -> Opene
 pub(crate) async fn append(remote: &RedisRemote, position: Epoch, selectors: &[&str]) -> Epoch {
     let record = record(Mode::Hard, selectors);
     remote.append(&record, Some(position), runtime().random()).await.expect("the log takes a record")
+}
+
+/// What there is behind a position, without waiting for more.
+pub(crate) async fn records(remote: &RedisRemote, position: Epoch) -> Vec<Record> {
+    remote.follow(position, 1000, Duration::ZERO).await.expect("the log is read").records
 }
 
 pub(crate) async fn ask(server: &RedisServer, args: &[&str]) -> Reply {

@@ -9,10 +9,10 @@ use larder_testkit::{RedisServer, Reply, wait_for};
 
 use crate::support::{DEADLINE, ask, assert_no_key_is_immortal, connect, connected};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the engine would store.
-fn value(epoch: Epoch, body: &str) -> Bytes {
+pub(crate) fn value(epoch: Epoch, body: &str) -> Bytes {
     let mut bytes = b"Lr\x01\x00".to_vec();
     assert_eq!(bytes.len(), EPOCH_OFFSET);
     bytes.extend_from_slice(&epoch.line.to_be_bytes());
