@@ -18,13 +18,15 @@ use crate::demo::say;
 const DOWN: Duration = Duration::from_secs(1);
 /// How long the nodes may take until all of them follow the log again.
 const HEALED: Duration = Duration::from_secs(30);
+/// How often Redis is emptied.
+const TIMES: usize = 50;
 const POLL: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Redis loses everything, the log too.
+    /// Redis loses everything, the log too, again and again.
     Emptied,
     /// A node loses the connection on which it follows the log.
     Cut,
@@ -48,7 +50,7 @@ const PLAN: [(u32, Fault); 5] = [
 impl Fault {
     fn about(self) -> &'static str {
         match self {
-            Fault::Emptied => "Redis loses everything it holds",
+            Fault::Emptied => "Redis loses everything it holds, again and again",
             Fault::Cut => "a node loses the connection on which it follows the log",
             Fault::Restarted => "Redis is killed, and comes back with its data",
             Fault::RestartedEmpty => "Redis is killed, and comes back without its data",
@@ -90,7 +92,7 @@ impl Faults<'_> {
             // This one comes in the middle of its rounds, not in the pause before them.
             self.field.allowed.send_replace(next);
             self.until_done(at(*percent)).await;
-            if self.field.offence.lock().is_some() {
+            if self.field.is_over() {
                 return Ok(());
             }
             say(&format!("after {} rounds: {}", at(*percent), fault.about()));
@@ -108,12 +110,21 @@ impl Faults<'_> {
 
     async fn make(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
-            Fault::Emptied => self.redis.empty(&self.prefix).await.map_err(|e| e.to_string()),
+            Fault::Emptied => self.empty().await,
             Fault::Cut => self.cut().await,
             Fault::Restarted => self.redis.restart(DOWN, true).await,
             Fault::RestartedEmpty => self.redis.restart(DOWN, false).await,
             Fault::Killed => self.kill().await,
         }
+    }
+
+    /// What matters happens between a write and the moment the next node hears of it: many times, then.
+    async fn empty(&self) -> Result<(), String> {
+        for _ in 0..TIMES {
+            self.redis.empty(&self.prefix).await.map_err(|e| e.to_string())?;
+            elapsed(POLL).await;
+        }
+        Ok(())
     }
 
     /// At any moment a node may be between two looks at the log: tried until one is found that waits.

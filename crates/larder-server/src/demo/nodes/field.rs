@@ -1,7 +1,7 @@
 //! What the workers share: the nodes, the rows, the rounds, and what has been counted.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -127,6 +127,7 @@ pub(super) struct Field {
     pub(super) rows: Vec<Row>,
     pub(super) rounds: u32,
     begun: AtomicU32,
+    over: AtomicBool,
     pub(super) done: watch::Sender<u32>,
     /// Rounds that may begin: those after it wait for a fault to be over.
     pub(super) allowed: watch::Sender<u32>,
@@ -141,6 +142,7 @@ impl Field {
             rows: (1..=rows).map(Row::new).collect(),
             rounds,
             begun: AtomicU32::new(0),
+            over: AtomicBool::new(false),
             done: watch::Sender::new(0),
             allowed: watch::Sender::new(0),
             counts: Counts::default(),
@@ -148,7 +150,7 @@ impl Field {
         }
     }
 
-    /// The number of the next round, once it may begin. `None` at the end, or after an offence.
+    /// The number of the next round, once it may begin. `None` at the end.
     pub(super) async fn next_round(&self) -> Option<u32> {
         let round = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         if round > self.rounds {
@@ -156,7 +158,11 @@ impl Field {
         }
         // The sender lives in `self`.
         let _ = self.allowed.subscribe().wait_for(|allowed| round <= *allowed).await;
-        self.offence.lock().is_none().then_some(round)
+        (!self.is_over()).then_some(round)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     pub(super) fn alive(&self) -> Vec<Alive> {
@@ -176,6 +182,12 @@ impl Field {
     /// The first one counts; it ends the check.
     pub(super) fn accuse(&self, offence: Offence) {
         self.offence.lock().get_or_insert(offence);
+        self.end();
+    }
+
+    /// Ends the check before its time: nobody waits any more, and no further round begins.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
         self.allowed.send_replace(u32::MAX);
         self.done.send_replace(self.rounds);
     }

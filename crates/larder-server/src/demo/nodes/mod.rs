@@ -7,6 +7,7 @@ mod process;
 mod redis;
 mod worker;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,8 +67,8 @@ pub(super) async fn run(
     let mut faults = Faults { field: field.clone(), redis, prefix, options, data, admin_token, victim };
     let progress = progress(&field);
     let verdict = tokio::select! {
-        (faults, ()) = async { tokio::join!(faults.run(), worked(&mut workers, &field)) } => faults,
-        () = progress => Ok(()),
+        (faults, worked) = async { tokio::join!(made(&mut faults), worked(&mut workers, &field)) } => faults.and(worked),
+        never = progress => match never {},
     };
     workers.shutdown().await;
     say(&counted(&field));
@@ -113,24 +114,41 @@ async fn start(
     Ok(started)
 }
 
-/// Waits for the workers; whichever ended in a panic is a failure of the check.
-async fn worked(workers: &mut JoinSet<()>, field: &Field) {
+/// Makes everything go wrong that is to go wrong.
+///
+/// # Errors
+/// It could not be made, or was not over in time.
+async fn made(faults: &mut Faults<'_>) -> Result<(), String> {
+    let made = faults.run().await;
+    if made.is_err() {
+        faults.field.end();
+    }
+    made
+}
+
+/// Waits for the workers.
+///
+/// # Errors
+/// One has ended in a panic.
+async fn worked(workers: &mut JoinSet<()>, field: &Field) -> Result<(), String> {
+    let mut ended_well = Ok(());
     while let Some(ended) = workers.join_next().await {
         if let Err(error) = ended {
-            tracing::error!(target: "larder", %error, "a worker of the check has ended");
-            field.allowed.send_replace(u32::MAX);
+            ended_well = Err(format!("a worker of the check has ended: {error}"));
+            field.end();
         }
     }
+    ended_well
 }
 
 /// Says every tenth of the way how far it is. Never ends.
-async fn progress(field: &Field) {
+async fn progress(field: &Field) -> Infallible {
     let mut done = field.done.subscribe();
     for tenth in 1..10 {
         let due = field.rounds / 10 * tenth;
         // The sender lives in the field.
         let _ = done.wait_for(|done| *done >= due).await;
-        if field.offence.lock().is_none() {
+        if !field.is_over() {
             say(&format!("{due} rounds: {}", counted(field)));
         }
     }
