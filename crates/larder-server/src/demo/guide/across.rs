@@ -29,6 +29,7 @@ pub(in crate::demo) fn steps(here: Place, there: Place, admin_token: Option<&str
         .json(r#"{"description": "Written here"}"#.to_owned());
     let read = get("A read there that names it never sees anything older", there).says("Written here");
     vec![
+        on_admin("To begin with, drop everything", here, "POST", "/clear"),
         get("Loaded by the first process", here).cached("MISS"),
         Step {
             patient: true,
