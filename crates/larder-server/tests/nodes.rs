@@ -52,9 +52,11 @@ fn without_redis_it_says_how_to_get_one() {
     assert_eq!(output.status.code(), Some(69));
     let text = said(&output);
     assert!(text.contains("--redis redis://") && text.contains("install redis-server"), "{text}");
-    let output = check(&["--nodes", "3", "--redis", "redis://:s3cret@127.0.0.1:1"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(64));
-    assert!(said(&output).contains("--redis") && !said(&output).contains("s3cret"));
+    for (url, code) in [("redis://:s3cret@127.0.0.1:1", 69), ("http://:s3cret@127.0.0.1:1", 64)] {
+        let output = check(&["--nodes", "3", "--redis", url]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert!(said(&output).contains("--redis") && !said(&output).contains("s3cret"));
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) struct Faults<'a> {
     pub(super) options: &'a crate::cli::Demo,
     pub(super) data: std::path::PathBuf,
     pub(super) admin_token: Option<String>,
-    /// Which node is cut off or killed.
+    /// Which node is killed.
     pub(super) victim: usize,
 }
 

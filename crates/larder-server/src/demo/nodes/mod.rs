@@ -39,6 +39,11 @@ pub(super) async fn run(
     admin_token: Option<String>,
     runtime: Arc<dyn Runtime>,
 ) -> Result<(), Failure> {
+    if let Some(url) = &options.redis {
+        // Connects nowhere; the error names option and rule.
+        let checked = larder_redis::Redis::at(url.as_str()).build(runtime.clone());
+        checked.map_err(|error| Failure::option("--redis", &error))?;
+    }
     let folder = tempfile::Builder::new()
         .prefix("larder-check-")
         .tempdir()

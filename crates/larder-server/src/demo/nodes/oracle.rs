@@ -16,15 +16,6 @@ pub(super) fn description(version: u64) -> String {
     format!("{MARK}{version}")
 }
 
-/// What is known of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Zero: as it was before the check.
-    pub(super) version: u64,
-    /// `HIT`, `MISS`, `STALE` or `BYPASS`.
-    pub(super) outcome: String,
-}
-
 /// What is wrong with an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wrong {

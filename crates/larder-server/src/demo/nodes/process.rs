@@ -72,7 +72,7 @@ pub(super) async fn start_demo(
         read = output.read_line(&mut line) => drop(read.map_err(|e| format!("its output: {e}"))?),
         () = elapsed(START) => return Err(format!("it did not serve within {START:?}")),
     }
-    // The rest is what to try; it fits the pipe and is not read.
+    // The rest is what to try. Nobody reads it; that the pipe closes does the demo no harm.
     match place(&line) {
         Some(place) => Ok((process, place)),
         None => Err(format!("it did not start; see {}: {line}", log.display())),

@@ -53,7 +53,7 @@ impl Redis {
         match redis.ask(Cmd::new().arg("PING")).await {
             Ok(_) => Ok(redis),
             // The message names host and port, never the password.
-            Err(error) => Err(Failure::option("--redis", &error)),
+            Err(error) => Err(Failure::unavailable("--redis", &error)),
         }
     }
 

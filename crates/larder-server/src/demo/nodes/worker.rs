@@ -11,7 +11,7 @@ use http_body_util::Full;
 use larder_http::LARDER_EPOCH;
 
 use super::field::{Alive, Field, Offence, Row, up};
-use super::oracle::{self, Seen, Wrong};
+use super::oracle::{self, Wrong};
 use crate::demo::catalog::random::Random;
 use crate::demo::client::Client;
 
@@ -156,22 +156,20 @@ impl Worker {
         let judged = match &answer {
             Ok((head, body)) => oracle::version(row.id, body).and_then(|version| {
                 oracle::judge(version, wanted.least, row.newest())?;
-                let outcome =
-                    head.headers.get("x-cache-status").map(|v| String::from_utf8_lossy(v.as_bytes()));
-                Ok(Seen { version, outcome: outcome.unwrap_or_default().into_owned() })
+                Ok(head.headers.get("x-cache-status").map(http::HeaderValue::as_bytes))
             }),
             Err(wrong) => Err(wrong.clone()),
         };
         let counts = &field.counts;
         match judged {
-            Ok(seen) => {
+            Ok(status) => {
                 up(&counts.reads);
                 if wanted.token.is_some() {
                     up(&counts.with_token);
                 }
-                match seen.outcome.as_str() {
-                    "HIT" | "STALE" => up(&counts.hits),
-                    "BYPASS" => up(&counts.late),
+                match status {
+                    Some(b"HIT" | b"STALE") => up(&counts.hits),
+                    Some(b"BYPASS") => up(&counts.late),
                     _ => {}
                 }
                 Ok(())
