@@ -194,6 +194,23 @@ impl Cache {
         self.engine.arrive(token, defaults::ARRIVAL_WAIT).await
     }
 
+    /// Does `work`, and answers also the token of what was invalidated in this cache meanwhile: of the newest, if there
+    /// were several. `None` if nothing was, without a remote tier, and if any of it has not arrived in the log when the work
+    /// is done (queued, or given up half-way): a token promises that all of it was.
+    ///
+    /// Counted is what happens in the same task. A task that the work spawns is outside; so is everything through
+    /// another cache. Scopes may be nested: each gets what happens in it.
+    ///
+    /// Cancel safe as far as `work` is.
+    pub async fn collect_tokens<T>(&self, work: impl Future<Output = T>) -> (T, Option<Epoch>) {
+        self.engine.collect_tokens(work).await
+    }
+
+    /// Counts a token of a client that was worth nothing, for front doors.
+    pub fn ignore_token(&self) {
+        self.engine.ignore_token();
+    }
+
     /// What has been counted since the process began.
     pub fn stats(&self) -> Stats {
         self.engine.stats()

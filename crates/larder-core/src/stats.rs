@@ -192,4 +192,6 @@ pub struct Stats {
     pub pushed_back: u64,
     /// What handlers of published events have failed to do: panics, payloads that lacked a field.
     pub handler_failures: u64,
+    /// Tokens of clients that were worth nothing: unreadable, or of no log this cache knows.
+    pub tokens_ignored: u64,
 }

@@ -182,6 +182,7 @@ async fn errors_are_problem_documents_on_every_path() {
     is_problem(&site.ask(Method::GET, "/clear").await, 405);
     is_problem(&site.ask(Method::GET, "").await, 405);
     is_problem(&site.ask(Method::POST, "/stats").await, 405);
+    is_problem(&site.ask(Method::POST, "/metrics").await, 405);
     is_problem(&site.ask(Method::DELETE, "/health").await, 405);
     assert_eq!(site.warm().await, [true; 3]);
 }
@@ -275,8 +276,10 @@ async fn an_event_that_is_not_understood_runs_nothing() {
     assert_eq!(site.warm().await, [false; 3]);
 }
 
-const EVERYTHING: [(Method, &str); 7] = [
+const EVERYTHING: [(Method, &str); 9] = [
     (Method::GET, "/stats"),
+    (Method::GET, "/metrics"),
+    (Method::GET, "/explain?key=page:1"),
     (Method::HEAD, "/stats"),
     (Method::POST, "/clear"),
     (Method::POST, "/event"),
@@ -401,4 +404,100 @@ async fn patterns_in_answers_read_back_as_selectors() {
         let text = pattern.as_str().unwrap();
         assert_eq!(Selector::parse(text).unwrap().to_string(), text);
     }
+}
+
+/// Two processes on one remote tier, each with pages and an admin API whose proxy signs people in.
+async fn two_sites() -> (Site, Site) {
+    let runtime = ManualRuntime::new(7);
+    let remote = TestRemote::new(runtime.clone());
+    let site = async || {
+        let cache = Cache::builder().runtime(runtime.clone()).remote(remote.clone()).build().await.unwrap();
+        let who = |parts: &http::request::Parts| Some(parts.headers.get("x-user")?.to_str().ok()?.to_owned());
+        let admin = AdminRouter::new(&cache).auth(AdminAuth::identify(who)).build();
+        let app = Router::new()
+            .route("/pages/{id}", routing::get(|| async { "page" }).layer(layer(&cache).id("id")))
+            .nest("/admin/cache", admin);
+        Site { app, cache }
+    };
+    (site().await, site().await)
+}
+
+fn operator(method: &Method, path: &str) -> Request<Body> {
+    from(None, method, path, &[("x-user", "ada")])
+}
+
+/// Who dropped my page, and why? One node is told, another answers.
+#[tokio::test]
+async fn explain_says_who_invalidated_a_key_on_whatever_node_and_why() {
+    let (a, b) = two_sites().await;
+    for site in [&a, &b] {
+        ask(&site.app, get("/pages/7")).await;
+        settle().await;
+    }
+    let warm = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page:7")).await);
+    let verdicts = |document: &serde_json::Value| -> Vec<String> {
+        let entries = document["entries"].as_array().unwrap().iter();
+        entries
+            .map(|e| format!("{} {}", e["tier"].as_str().unwrap(), e["verdict"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(verdicts(&warm), ["memory fresh", "remote fresh"]);
+    assert_eq!(warm["last_invalidated"], serde_json::Value::Null);
+
+    let path = "?key=page:7&reason=typo+in+the+title&sweep=off";
+    let dropped = json(&ask(&a.app, operator(&Method::DELETE, path)).await);
+    assert_eq!((&dropped["state"], &dropped["sweep"]), (&"delivered".into(), &"off".into()));
+    settle().await;
+    let cold = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page%3A7")).await);
+    assert_eq!(verdicts(&cold), ["memory dead", "remote dead"]);
+    let culprit = &cold["last_invalidated"];
+    assert_eq!((&culprit["actor"], &culprit["reason"]), (&"ada".into(), &"typo in the title".into()));
+    assert_eq!((&culprit["epoch"], &culprit["selector"]), (&dropped["token"], &"page:7".into()));
+
+    for query in ["", "?key=", "?key=page:*", "?key=%23tag", "?key=page:7&key=page:8", "?kye=x", "?key=a&x=1"]
+    {
+        is_problem(&ask(&a.app, operator(&Method::GET, &format!("/explain{query}"))).await, 400);
+    }
+    is_problem(&ask(&a.app, from(None, &Method::GET, "/explain?key=page:7", &[])).await, 403);
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_swept_beside_the_answer_or_before_it() {
+    let (a, b) = two_sites().await;
+    let warm = async || {
+        for id in 0..3 {
+            ask(&a.app, get(&format!("/pages/{id}"))).await;
+            settle().await;
+            ask(&b.app, get(&format!("/pages/{id}"))).await;
+        }
+    };
+    warm().await;
+    let waited = json(&ask(&a.app, operator(&Method::DELETE, "?namespace=page&sweep=wait")).await);
+    let counts = serde_json::json!({ "memory": 3, "remote": 3, "complete": true });
+    assert_eq!((&waited["sweep"], &waited["swept"]), (&"done".into(), &counts));
+    assert_eq!(a.cache.stats().memory_entries, 0);
+
+    warm().await;
+    let beside = json(&ask(&a.app, operator(&Method::POST, "/clear?reason=deploy")).await);
+    assert_eq!((&beside["sweep"], beside.get("swept")), (&"started".into(), None));
+    assert_eq!(a.cache.stats().memory_entries, 3, "the answer was not held up");
+    settle().await;
+    assert_eq!(a.cache.stats().memory_entries, 0);
+    let last = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page:1")).await);
+    assert_eq!(last["last_invalidated"]["reason"], "deploy");
+}
+
+#[tokio::test]
+async fn health_tells_how_this_node_stands_to_the_log() {
+    let (a, b) = two_sites().await;
+    let log = async |site: &Site| {
+        let health = json(&ask(&site.app, operator(&Method::GET, "/health")).await);
+        health["remote"]["log"].clone()
+    };
+    drop_all(&a.cache, &["page:1"]).await;
+    settle().await;
+    let (of_a, of_b) = (log(&a).await, log(&b).await);
+    assert_eq!((&of_b["state"], &of_b["gaps"]), (&"following".into(), &0.into()));
+    assert_eq!((&of_b["lag_ms"], &of_b["pending_invalidations"]), (&0.into(), &0.into()));
+    assert!(of_a["position"].is_string() && of_a["position"] == of_b["position"], "{of_a} {of_b}");
 }

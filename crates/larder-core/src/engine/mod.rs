@@ -6,6 +6,7 @@ mod push_back;
 mod remote_side;
 mod stores;
 mod sweep;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub(crate) struct Engine {
     pub(crate) occasions: crate::occasion::Occasions,
     pub(crate) reloads: crate::namespace::Reloads,
     pushed_back: AtomicU64,
+    tokens_ignored: AtomicU64,
     /// One sweep at a time.
     sweeping: Semaphore,
 }
@@ -107,6 +109,7 @@ impl Engine {
             occasions: crate::occasion::Occasions::default(),
             reloads: crate::namespace::Reloads::default(),
             pushed_back: AtomicU64::new(0),
+            tokens_ignored: AtomicU64::new(0),
             sweeping: Semaphore::new(1),
         }
     }
@@ -275,6 +278,7 @@ impl Engine {
             log: LogHealth::of(self),
             pushed_back: self.pushed_back.load(Ordering::Relaxed),
             handler_failures: self.occasions.failures(),
+            tokens_ignored: self.tokens_ignored.load(Ordering::Relaxed),
         }
     }
 }

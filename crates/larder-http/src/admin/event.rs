@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use larder_core::{Delivery, Effect, PublishError, Published};
 use serde_json::{Value, json};
 
-use super::routes::{Admin, bad, effect};
+use super::auth::Actor;
+use super::remove::{effect, state};
+use super::routes::{Admin, bad};
 use crate::problem::problem;
 
 /// The largest body, in bytes: the largest payload with room for white space and escapes.
 const MAX_BODY: usize = 128 * 1024;
 
-pub(super) async fn event(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+pub(super) async fn event(
+    State(admin): State<Arc<Admin>>,
+    Extension(actor): Extension<Actor>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return bad("POST event takes no parameters: name and payload are the body.");
@@ -42,7 +48,7 @@ pub(super) async fn event(State(admin): State<Arc<Admin>>, request: Request) -> 
         Ok(read) => read,
         Err(why) => return bad(&why),
     };
-    match admin.cache.publish(&name, payload).await {
+    match admin.cache.by(&actor.0).publish(&name, payload).await {
         Ok(published) => Json(document(&name, &published)).into_response(),
         Err(error @ PublishError::TooLarge) => {
             problem(StatusCode::PAYLOAD_TOO_LARGE, "Too large", &format!("{error}."))
@@ -77,7 +83,7 @@ fn document(name: &str, published: &Published) -> Value {
         })
     };
     let failures = published.failures.iter().map(|f| json!({ "handler": f.handler, "reason": f.reason }));
-    let state = if published.is_delivered() { Delivery::Delivered } else { Delivery::Queued };
+    let how_far = if published.is_delivered() { Delivery::Delivered } else { Delivery::Queued };
     json!({
         "name": name,
         "handlers": published.handlers,
@@ -86,7 +92,7 @@ fn document(name: &str, published: &Published) -> Value {
         "expired": carried(&published.expired),
         "refreshes": published.refreshes,
         "left": published.left,
-        "state": super::routes::state(state),
+        "state": state(how_far),
         "token": published.token().map(|token| token.to_string()),
     })
 }

@@ -2,6 +2,9 @@
 
 mod auth;
 mod event;
+mod metrics;
+mod query;
+mod remove;
 mod routes;
 
 pub use self::auth::AdminAuth;
