@@ -39,7 +39,7 @@ use crate::weigh::weigh;
 pub struct Cache {
     pub(crate) engine: Arc<Engine>,
     pub(crate) defaults: Policy,
-    reason: Arc<str>,
+    pub(crate) reason: Arc<str>,
     actor: Arc<str>,
 }
 

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::hash::BuildHasher;
 
+#[cfg(not(feature = "testing"))]
+use foldhash::quality::RandomState;
+
 use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
+use crate::sync::SoundHash;
 
 /// The longest selector taken from text, in bytes.
 const MAX_SELECTOR_BYTES: usize = 4096;
@@ -188,9 +192,9 @@ pub enum SelectorError {
 /// A selector as the stamp table holds it. A collision costs a miss, never a stale answer.
 pub(crate) type SelectorHash = u64;
 
-struct Hasher(std::sync::LazyLock<foldhash::quality::RandomState>);
+struct Hasher(std::sync::LazyLock<SoundHash>);
 
-static HASHER: Hasher = Hasher(std::sync::LazyLock::new(foldhash::quality::RandomState::default));
+static HASHER: Hasher = Hasher(std::sync::LazyLock::new(SoundHash::default));
 
 impl Hasher {
     #[inline]

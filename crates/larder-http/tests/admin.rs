@@ -11,8 +11,10 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode};
 use axum::routing;
 use common::*;
-use larder_core::{Cache, Selector};
+use larder_core::testing::{ManualRuntime, TestRemote};
+use larder_core::{Cache, Occasion, Reaction, Remote as _, Selector};
 use larder_http::{AdminAuth, AdminRouter};
+use serde_json::json;
 
 /// A site with warm pages `page:1`, `page:2` (tagged `two ~ #x`) and `post:1`, and an admin API beside it.
 struct Site {
@@ -184,10 +186,100 @@ async fn errors_are_problem_documents_on_every_path() {
     assert_eq!(site.warm().await, [true; 3]);
 }
 
-const EVERYTHING: [(Method, &str); 6] = [
+/// Sends a body to `POST event`.
+async fn publish(site: &Site, content_type: &str, body: impl Into<Body>) -> Reply {
+    let mut request = with("/admin/cache/event", &[("content-type", content_type)]);
+    *request.method_mut() = Method::POST;
+    *request.body_mut() = body.into();
+    ask(&site.app, request).await
+}
+
+#[tokio::test]
+async fn an_event_runs_the_handlers_and_the_answer_says_what_was_done() {
+    let site = Site::new(|admin| admin).await;
+    let page = |e: &Occasion<'_>| e.text("page.id").map(|id| Reaction::drop([Selector::under(("page", id))]));
+    site.cache.on("page_changed", page).unwrap();
+    site.cache.on("page_changed", |_| Reaction::expire([Selector::tag("list")])).unwrap();
+    let json_type = "application/json; charset=utf-8";
+    let body = r#"{ "name": "page_changed", "payload": { "page": { "id": "1" } } }"#;
+    let reply = publish(&site, json_type, body).await;
+    assert_eq!((reply.status, reply.header("cache-control")), (StatusCode::OK, "no-store"));
+    let done = |patterns: &[&str]| json!({ "patterns": patterns, "state": "delivered", "token": null });
+    let expected = json!({
+        "name": "page_changed", "handlers": 2, "failures": [], "dropped": done(&["page:1:*"]), "expired": done(&["#list"]),
+        "refreshes": 0, "left": 0, "state": "delivered", "token": null,
+    });
+    assert_eq!(json(&reply), expected);
+    assert_eq!(site.warm().await, [false, true, true]);
+
+    let reply = json(&publish(&site, json_type, r#"{"name":"page_changed"}"#).await);
+    let failures = json!([{ "handler": 1, "reason": "the payload has no field page.id" }]);
+    assert_eq!((&reply["failures"], &reply["dropped"]), (&failures, &json!(null)));
+    let reply = json(&publish(&site, json_type, r#"{"name":"nobody"}"#).await);
+    assert_eq!((&reply["handlers"], &reply["state"]), (&json!(0), &json!("delivered")));
+    assert_eq!(site.warm().await, [true; 3]);
+}
+
+/// With a log behind it the answer carries the token that reads on any node may name.
+#[tokio::test]
+async fn the_answer_to_an_event_carries_the_token_of_its_record() {
+    let runtime = ManualRuntime::new(3);
+    let remote = TestRemote::new(runtime.clone());
+    let cache = Cache::builder().remote(remote.clone()).runtime(runtime).build().await.unwrap();
+    cache
+        .on("changed", |_| Reaction::drop([Selector::all()]).and(Reaction::expire([Selector::tag("a")])))
+        .unwrap();
+    let app = AdminRouter::new(&cache).auth(AdminAuth::TrustHost).build();
+    let mut request = with("/event", &[("content-type", "application/json")]);
+    (*request.method_mut(), *request.body_mut()) = (Method::POST, Body::from(r#"{"name":"changed"}"#));
+    let reply = json(&ask(&app, request).await);
+    let records = remote.history(None, 2).await.unwrap();
+    let (last, first) = (records[0].epoch.to_string(), records[1].epoch.to_string());
+    assert_eq!((&reply["dropped"]["token"], &reply["expired"]["token"]), (&json!(first), &json!(last)));
+    assert_eq!((&reply["token"], &reply["state"]), (&json!(last), &json!("delivered")));
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_understood_runs_nothing() {
+    let site = Site::new(|admin| admin).await;
+    site.cache.on("clear", |_| Reaction::drop([Selector::all()])).unwrap();
+    let right = r#"{"name":"clear"}"#;
+    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
+        is_problem(&publish(&site, content_type, right).await, 415);
+    }
+    for wrong in [
+        "",
+        "name=clear",
+        "[]",
+        "{}",
+        r#"{"name":null}"#,
+        r#"{"name":"clear","user_id":7}"#,
+        r#"{"name":"clear"}{}"#,
+        r#"{"name":"a b"}"#,
+        r#"{"name":""}"#,
+    ] {
+        is_problem(&publish(&site, "application/json", wrong).await, 400);
+    }
+    let deep = format!(r#"{{"name":"clear","payload":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
+    is_problem(&publish(&site, "application/json", deep).await, 400);
+    for size in [70_000, 200_000] {
+        let large = format!(r#"{{"name":"clear","payload":"{}"}}"#, "x".repeat(size));
+        is_problem(&publish(&site, "application/json", large).await, 413);
+    }
+    let mut request = with("/admin/cache/event?name=clear", &[("content-type", "application/json")]);
+    (*request.method_mut(), *request.body_mut()) = (Method::POST, Body::from(right));
+    is_problem(&ask(&site.app, request).await, 400);
+    is_problem(&site.ask(Method::GET, "/event").await, 405);
+    assert_eq!(site.warm().await, [true; 3]);
+    assert_eq!(publish(&site, "application/json", right).await.status, StatusCode::OK);
+    assert_eq!(site.warm().await, [false; 3]);
+}
+
+const EVERYTHING: [(Method, &str); 7] = [
     (Method::GET, "/stats"),
     (Method::HEAD, "/stats"),
     (Method::POST, "/clear"),
+    (Method::POST, "/event"),
     (Method::DELETE, "?all=true"),
     (Method::DELETE, "?patern=x"),
     (Method::DELETE, ""),

@@ -1,6 +1,7 @@
 //! The admin API: what operators ask and do over HTTP. A router, to mount anywhere.
 
 mod auth;
+mod event;
 mod routes;
 
 pub use self::auth::AdminAuth;

@@ -14,9 +14,11 @@ use larder_core::{Cache, Delivery, Invalidated, MAX_TAG_BYTES, Selector};
 use percent_encoding::percent_decode_str;
 
 use super::auth::{AdminAuth, Refusal};
+use super::event::event;
 use crate::problem::problem;
 
-/// Builds the admin API: `GET stats`, `GET health`, `POST clear`, `DELETE ?pattern=|tag=|namespace=|key=|all=true`.
+/// Builds the admin API: `GET stats`, `GET health`, `POST clear`, `POST event`,
+/// `DELETE ?pattern=|tag=|namespace=|key=|all=true`.
 ///
 /// ```
 /// # use larder_core::Cache;
@@ -32,8 +34,8 @@ pub struct AdminRouter {
     bare_delete: bool,
 }
 
-struct Admin {
-    cache: Cache,
+pub(super) struct Admin {
+    pub(super) cache: Cache,
     auth: AdminAuth,
     bare_delete: bool,
 }
@@ -62,6 +64,7 @@ impl AdminRouter {
         let guarded = Router::new()
             .route("/stats", get(stats))
             .route("/clear", post(clear))
+            .route("/event", post(event))
             .route("/", delete(remove))
             .route_layer(middleware::from_fn_with_state(admin.clone(), guard));
         Router::new()
@@ -96,20 +99,15 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     }
 }
 
+const ROUTES: &str = "There are GET stats, GET health, POST clear, POST event, and DELETE with pattern, tag, namespace, key \
+                      or all=true.";
+
 async fn not_found() -> Response {
-    problem(
-        StatusCode::NOT_FOUND,
-        "No such route",
-        "There are GET stats, GET health, POST clear and DELETE with pattern, tag, namespace, key or all=true.",
-    )
+    problem(StatusCode::NOT_FOUND, "No such route", ROUTES)
 }
 
 async fn wrong_method() -> Response {
-    problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Wrong method",
-        "There are GET stats, GET health, POST clear and DELETE with pattern, tag, namespace, key or all=true.",
-    )
+    problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", ROUTES)
 }
 
 async fn stats(State(admin): State<Arc<Admin>>) -> Response {
@@ -141,7 +139,7 @@ async fn health(State(admin): State<Arc<Admin>>, request: Request) -> Response {
 
 async fn clear(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
     match uri.query().unwrap_or_default() {
-        "" => done(&["*".to_owned()], admin.cache.invalidate([Selector::all()]).await),
+        "" => done(&["*".to_owned()], &admin.cache.invalidate([Selector::all()]).await),
         _ => bad("POST clear takes no parameters: it clears everything. To clear less, use DELETE."),
     }
 }
@@ -150,24 +148,31 @@ async fn remove(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
     match selectors(uri.query().unwrap_or_default(), admin.bare_delete) {
         Ok(selectors) => {
             let patterns: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-            done(&patterns, admin.cache.invalidate(selectors).await)
+            done(&patterns, &admin.cache.invalidate(selectors).await)
         }
         Err(why) => bad(&why),
     }
 }
 
-fn bad(detail: &str) -> Response<Body> {
+pub(super) fn bad(detail: &str) -> Response<Body> {
     problem(StatusCode::BAD_REQUEST, "Not understood", detail)
 }
 
-fn done(patterns: &[String], invalidated: Invalidated) -> Response {
-    let state = match invalidated.state {
+fn done(patterns: &[String], invalidated: &Invalidated) -> Response {
+    Json(effect(patterns, invalidated)).into_response()
+}
+
+/// What was invalidated, and how far it has come.
+pub(super) fn effect(patterns: &[String], invalidated: &Invalidated) -> serde_json::Value {
+    let token = invalidated.token.map(|token| token.to_string());
+    serde_json::json!({ "patterns": patterns, "state": state(invalidated.state), "token": token })
+}
+
+pub(super) fn state(state: Delivery) -> &'static str {
+    match state {
         Delivery::Delivered => "delivered",
         Delivery::Queued => "queued",
-    };
-    let token = invalidated.token.map(|token| token.to_string());
-    let document = serde_json::json!({ "patterns": patterns, "state": state, "token": token });
-    (StatusCode::OK, Json(document)).into_response()
+    }
 }
 
 /// The selectors that a query names; an unknown parameter is a mistake, never "everything".
