@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use larder_core::{Cursor, Epoch, Link, Mode, Remote};
 use larder_redis::{Redis, RedisRemote};
-use larder_testkit::{RedisCluster, RedisServer, Reply, wait_for, wait_until};
+use larder_testkit::{RedisCluster, RedisServer, Reply, wait_for};
 
 use crate::support::{
-    DEADLINE, append, ask, build, connect, generation, generation_of, open, record, records, runtime,
+    DEADLINE, append, ask, build, connect_to_all, generation, generation_of, open, record, records, runtime,
     wait_link_down, wait_link_up, wait_up,
 };
 use crate::values::{MINUTE, value};
@@ -60,7 +60,7 @@ async fn walk(remote: &RedisRemote, under: &[u8]) -> BTreeMap<String, Epoch> {
 #[tokio::test]
 async fn values_are_spread_over_all_primaries_and_found_again_walked_and_discarded() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url()).connections(2)).await;
+    let remote = connect_to_all(Redis::at(cluster.url()).connections(2)).await;
     let keys = keys(300);
     for key in &keys {
         store(&remote, key, 5).await;
@@ -88,7 +88,7 @@ async fn values_are_spread_over_all_primaries_and_found_again_walked_and_discard
 async fn any_node_is_seed_enough_also_a_replica_and_dead_ones_are_passed_over() {
     let cluster = RedisCluster::start().await;
     let replica = cluster.nodes()[4].addr().to_string();
-    let remote = connect(Redis::cluster(["127.0.0.1:1", &replica])).await;
+    let remote = connect_to_all(Redis::cluster(["127.0.0.1:1", &replica])).await;
     for key in keys(30) {
         store(&remote, &key, 1).await;
     }
@@ -113,7 +113,7 @@ async fn a_server_that_is_no_cluster_is_the_reason() {
 #[tokio::test]
 async fn a_failover_costs_the_others_nothing_and_its_own_slots_come_back_by_themselves() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url())).await;
+    let remote = connect_to_all(Redis::at(cluster.url())).await;
     let dying = name("k:0");
     let keys = keys(60);
     for key in &keys {
@@ -163,7 +163,7 @@ async fn a_failover_costs_the_others_nothing_and_its_own_slots_come_back_by_them
 #[tokio::test]
 async fn the_log_follows_its_slot_through_a_failover() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url())).await;
+    let remote = connect_to_all(Redis::at(cluster.url())).await;
     let start = open(&remote, None).await.head;
     let first = append(&remote, start, &["first"]).await;
     cluster.settle().await;
@@ -188,7 +188,7 @@ async fn the_log_follows_its_slot_through_a_failover() {
 async fn a_deposed_primary_is_left_by_values_and_log() {
     let cluster = RedisCluster::start().await;
     // No heartbeat will come in time to see it.
-    let remote = connect(Redis::at(cluster.url()).heartbeat(LONG)).await;
+    let remote = connect_to_all(Redis::at(cluster.url()).heartbeat(LONG)).await;
     let start = open(&remote, None).await.head;
     let old = cluster.primary_of(LOG).await;
     let heir = cluster.depose(LOG).await;
@@ -213,7 +213,7 @@ async fn a_deposed_primary_is_left_by_values_and_log() {
 #[tokio::test]
 async fn while_a_slot_migrates_nothing_is_lost_and_nothing_fails() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url())).await;
+    let remote = connect_to_all(Redis::at(cluster.url())).await;
     // All in one slot.
     let keys: Vec<String> = (0..50).map(|i| format!("{{tag}}:{i}")).collect();
     for key in &keys {
@@ -274,7 +274,7 @@ async fn while_a_slot_migrates_nothing_is_lost_and_nothing_fails() {
 #[tokio::test]
 async fn while_the_slot_of_the_log_migrates_no_record_is_lost_and_its_chain_goes_on() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url())).await;
+    let remote = connect_to_all(Redis::at(cluster.url())).await;
     let start = open(&remote, None).await.head;
     let mut acknowledged = vec![append(&remote, start, &["before"]).await];
     let from = cluster.primary_of(LOG).await.addr();
@@ -315,7 +315,7 @@ async fn while_the_slot_of_the_log_migrates_no_record_is_lost_and_its_chain_goes
 #[tokio::test]
 async fn a_promotion_in_good_order_is_followed_while_someone_follows_the_log() {
     let cluster = RedisCluster::start().await;
-    let remote = connect(Redis::at(cluster.url())).await;
+    let remote = connect_to_all(Redis::at(cluster.url())).await;
     let start = open(&remote, None).await.head;
     let (waited, heir) = tokio::join!(remote.follow(start, 9, LONG), cluster.promote(LOG));
     assert!(waited.is_err(), "the one that waits is told");
@@ -333,8 +333,7 @@ async fn a_promotion_in_good_order_is_followed_while_someone_follows_the_log() {
 async fn the_link_is_up_while_any_node_is() {
     let cluster = RedisCluster::start().await;
     let quick = Redis::at(cluster.url()).heartbeat(Duration::from_millis(200));
-    let remote = connect(quick.connect_timeout(Duration::from_millis(500))).await;
-    wait_until(DEADLINE, "all three", || generation(&remote) == 3).await;
+    let remote = connect_to_all(quick.connect_timeout(Duration::from_millis(500))).await;
     for node in cluster.nodes() {
         node.pause();
     }
@@ -351,8 +350,7 @@ async fn the_link_is_up_while_any_node_is() {
 #[tokio::test]
 async fn closing_lets_go_of_every_node() {
     let cluster = RedisCluster::start().await;
-    let remote: Arc<RedisRemote> = connect(Redis::at(cluster.url())).await;
-    wait_until(DEADLINE, "all three", || generation(&remote) == 3).await;
+    let remote: Arc<RedisRemote> = connect_to_all(Redis::at(cluster.url())).await;
     let ours = async || {
         let mut count = 0;
         for node in cluster.nodes() {

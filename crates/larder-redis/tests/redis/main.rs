@@ -3,6 +3,7 @@
 
 mod cluster;
 mod config;
+mod conformance;
 mod failover;
 mod follow;
 mod link;
