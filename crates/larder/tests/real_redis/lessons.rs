@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use larder::units::{HOUR, SECOND};
 use larder::{
-    Arrival, BoxFuture, Cache, CoarseClock, Epoch, Fill, Moment, Outcome, Policy, Runtime, Selector, TokioRuntime,
-    redis::Redis,
+    Arrival, BoxFuture, Cache, CoarseClock, Epoch, Fill, Moment, Outcome, Policy, Runtime, Selector,
+    TokioRuntime, redis::Redis,
 };
 use larder_testkit::{RedisServer, Reply, wait_until};
 use tokio::sync::watch;
@@ -196,7 +196,8 @@ async fn lessons_6_and_7_clocks_that_differ_by_a_quarter_of_an_hour_change_nothi
             // What another node has stored a moment ago is fresh here, and as old as it is.
             let found = *other.get_or_load("a", load).await.unwrap();
             assert!(found != 999, "a hit");
-            let token = writer.invalidate([Selector::tag("red"), Selector::key(("row", "a"))]).await.token.unwrap();
+            let token =
+                writer.invalidate([Selector::tag("red"), Selector::key(("row", "a"))]).await.token.unwrap();
             for (node, rows) in &nodes {
                 assert_eq!(node.arrive(token).await, Arrival::Arrived);
                 assert_eq!(rows.get("a").await, None, "what was invalidated is gone");
@@ -359,7 +360,8 @@ async fn lesson_22_nothing_walks_through_keys_but_a_sweep_that_was_asked_for() {
         x.read(&i.to_string()).await;
     }
     x.stored(300).await;
-    let invalidated = x.cache.invalidate([Selector::under("row"), Selector::tag("red"), Selector::all()]).await;
+    let invalidated =
+        x.cache.invalidate([Selector::under("row"), Selector::tag("red"), Selector::all()]).await;
     arrive(&y, invalidated.token).await;
     assert_eq!((calls(&server, "keys").await, calls(&server, "scan").await), (0, 0));
     assert_eq!(invalidated.swept().await.remote, 300);

@@ -1,0 +1,3 @@
+//! What breaks, by what it is.
+
+mod network;
