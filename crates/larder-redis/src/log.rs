@@ -55,7 +55,7 @@ impl Log {
 
     pub(crate) async fn open(&self, position: Option<Epoch>, nonce: u64) -> Result<Opened, RemoteError> {
         let lanes = self.keeper.lanes()?;
-        let answer = scripts::OPEN.run(&lanes.commands, 3, |call| self.enter(call, position, nonce));
+        let answer = scripts::OPEN.run(&*lanes.commands, 3, |call| self.enter(call, position, nonce));
         reply::opened(&answer.await?).ok_or_else(senseless)
     }
 
@@ -71,7 +71,7 @@ impl Log {
             return Err(RemoteError::refused(why));
         }
         let lanes = self.keeper.lanes()?;
-        let answer = scripts::APPEND.run(&lanes.commands, 3, |call| {
+        let answer = scripts::APPEND.run(&*lanes.commands, 3, |call| {
             self.enter(call, position, nonce);
             let author = &record.author;
             call.arg(record.mode.as_str()).arg(hex(record.op));
@@ -109,20 +109,24 @@ impl Log {
     ) -> Result<Round, RemoteError> {
         let lanes = self.keeper.lanes()?;
         let wait = if wait.is_zero() { wait } else { wait.clamp(WAITS.0, WAITS.1) };
-        let mut look = Pipeline::new();
-        // First: a record that comes between the two is in the answer although this does not tell of it yet.
-        look.cmd("HMGET").arg(&self.keys().state).arg(&[".line", ".last"]);
-        let read = look.cmd("XREAD");
+        let mut peek = Pipeline::new();
+        peek.cmd("HMGET").arg(&self.keys().state).arg(&[".line", ".last"]);
+        let mut state = lanes.follower.ask_all(&peek, Duration::ZERO).await?;
+        let state = ours(state.pop().ok_or_else(senseless)?)?;
+        let head = state.and_then(|state| reply::peek(&state));
+        // A log that has nothing to tell is waited for; one that stands elsewhere is read as it is, or the caller would
+        // learn of the gap only when something comes.
+        let wait = if head == Some(position) { wait } else { Duration::ZERO };
+        let mut read = Pipeline::new();
+        let call = read.cmd("XREAD");
         if !wait.is_zero() {
-            read.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            call.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         }
         // XREAD is exclusive by nature; XRANGE only since Redis 6.2.
         let behind = format!("{}-0", position.at);
-        read.arg("COUNT").arg(limit.max(1)).arg("STREAMS").arg(&self.keys().log).arg(behind);
-        let answers = lanes.follower.ask_all(&look, wait).await?;
-        let [state, records] = <[_; 2]>::try_from(answers).map_err(|_| senseless())?;
-        let head = ours(state)?.and_then(|state| reply::peek(&state));
-        let records = match ours(records)? {
+        call.arg("COUNT").arg(limit.max(1)).arg("STREAMS").arg(&self.keys().log).arg(behind);
+        let mut records = lanes.follower.ask_all(&read, wait).await?;
+        let records = match ours(records.pop().ok_or_else(senseless)?)? {
             Some(records) => reply::records(&records).ok_or_else(senseless)?,
             None => {
                 // The server does not wait on what is no stream; a caller that asks again at once would never rest.

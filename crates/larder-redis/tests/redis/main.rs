@@ -1,6 +1,7 @@
 //! The remote tier against real servers.
 #![allow(clippy::unwrap_used, reason = "a test's helpers are a test too")]
 
+mod cluster;
 mod config;
 mod failover;
 mod follow;
@@ -9,6 +10,7 @@ mod log;
 mod loss;
 mod pages;
 mod secrets;
+mod sentinel;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
