@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(10);
 pub(crate) async fn all_is_well(trial: &Trial) {
     for node in &trial.nodes {
         wait_for(WELL, "the nodes to be well", async || {
-            let health = node.health().await;
+            let health = node.health().await.expect("the node lives");
             health.status == "ok" && health.state == "following" && health.pending == 0
         })
         .await;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder::Epoch;
@@ -21,8 +20,8 @@ pub(crate) struct Node {
     /// Its place among the nodes of the trial.
     pub(crate) id: usize,
     caller: Caller,
-    process: Mutex<ChildProcess>,
-    stopped: AtomicBool,
+    /// `None`: killed.
+    process: Mutex<Option<ChildProcess>>,
 }
 
 /// How a node answers a health probe.
@@ -55,12 +54,7 @@ impl Node {
         )
         .unwrap();
         let (stream, _) = hub.accept().await.unwrap();
-        let node = Node {
-            id,
-            caller: Caller::over(stream),
-            process: Mutex::new(process),
-            stopped: AtomicBool::new(false),
-        };
+        let node = Node { id, caller: Caller::over(stream), process: Mutex::new(Some(process)) };
         assert_eq!(node.ask(&format!("begin {redis} {database}")).await.as_deref(), Some("begun"));
         node
     }
@@ -84,19 +78,18 @@ impl Node {
         Some(got.ok_or(answer))
     }
 
-    /// # Panics
-    /// If the process is gone.
-    pub(crate) async fn health(&self) -> Health {
-        let answer = self.ask("health").await.expect("the node lives");
+    /// A health probe; `None`: the process is gone.
+    pub(crate) async fn health(&self) -> Option<Health> {
+        let answer = self.ask("health").await?;
         let [status, state, pending, position] = answer.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{answer}")
         };
-        Health {
+        Some(Health {
             status: status.to_owned(),
             state: state.to_owned(),
             pending: pending.parse().unwrap(),
             position: position.parse().ok(),
-        }
+        })
     }
 
     /// Hits so far: from memory, from Redis.
@@ -108,18 +101,17 @@ impl Node {
 
     /// Stops the process (SIGSTOP).
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.process.lock().pause().unwrap();
+        self.process.lock().as_mut().expect("the node lives").pause().unwrap();
     }
 
     /// Lets it go on (SIGCONT).
     pub(crate) fn go_on(&self) {
-        self.process.lock().resume().unwrap();
-        self.stopped.store(false, Ordering::Release);
+        self.process.lock().as_mut().expect("the node lives").resume().unwrap();
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+    /// Ends it (SIGKILL).
+    pub(crate) fn kill(&self) {
+        drop(self.process.lock().take());
     }
 }
 
@@ -132,12 +124,13 @@ async fn a_node_is_a_process_of_its_own_that_ends_when_nobody_asks_it_any_more()
     let server = RedisServer::start().await;
     let nowhere = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let node = Node::start(0, &server.url(), nowhere.local_addr().unwrap()).await;
-    let health = node.health().await;
+    let health = node.health().await.unwrap();
     assert_eq!((health.status.as_str(), health.state.as_str(), health.pending), ("ok", "following", 0));
     assert!(node.ask("hard row:1:1").await.unwrap().starts_with("delivered "));
 
     let Node { caller, process, .. } = node;
-    assert_ne!(process.lock().id(), std::process::id());
+    let mut process = process.into_inner().unwrap();
+    assert_ne!(process.id(), std::process::id());
     drop(caller);
-    wait_until(Duration::from_secs(10), "the node to end", || process.lock().has_ended()).await;
+    wait_until(Duration::from_secs(10), "the node to end", || process.has_ended()).await;
 }

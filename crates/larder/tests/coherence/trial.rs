@@ -1,10 +1,11 @@
 //! One trial: servers are the scenario's, nodes, database, workload and oracle are here.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Moment, Runtime, TokioRuntime};
-use larder_testkit::{FaultProxy, RedisServer};
+use larder_testkit::{Fault, FaultProxy, RedisServer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::chance::Chance;
@@ -33,6 +34,9 @@ pub(crate) struct Trial {
     name: &'static str,
     seed: u64,
     began: Moment,
+    /// Nodes so far.
+    started: usize,
+    database: SocketAddr,
     workload: Option<Workload>,
     _room: SemaphorePermit<'static>,
 }
@@ -54,6 +58,11 @@ impl Trial {
         Self::begin(name, urls, proxies, filling, room).await
     }
 
+    /// Three nodes that find their way from `url`, with nothing in between.
+    pub(crate) async fn at(name: &'static str, url: String, room: SemaphorePermit<'static>) -> Self {
+        Self::begin(name, vec![url; NODES], Vec::new(), 0, room).await
+    }
+
     async fn begin(
         name: &'static str,
         urls: Vec<String>,
@@ -72,10 +81,25 @@ impl Trial {
         for (id, url) in urls.iter().enumerate() {
             nodes.push(Arc::new(Node::start(id, url, database).await));
         }
-        let workload = Some(Workload::start(&nodes, &ledger, &runtime, &chance));
-        let began = runtime.now();
-        let trial =
-            Trial { nodes, proxies, ledger, runtime, chance, name, seed, began, workload, _room: room };
+        let mut workload = Workload::new(&ledger, &runtime);
+        for node in &nodes {
+            workload.on(node, &chance);
+        }
+        let (began, workload) = (runtime.now(), Some(workload));
+        let trial = Trial {
+            nodes,
+            proxies,
+            ledger,
+            runtime,
+            chance,
+            name,
+            seed,
+            began,
+            started: NODES,
+            database,
+            workload,
+            _room: room,
+        };
         trial.under_load(1.0).await;
         trial.report("warm").await;
         trial
@@ -99,9 +123,25 @@ impl Trial {
         );
     }
 
+    /// Kills (SIGKILL) a node and puts a new process in its place.
+    pub(crate) async fn replace(&mut self, place: usize) {
+        self.nodes[place].kill();
+        let node = Node::start(self.started, &self.proxies[place].url(), self.database).await;
+        self.started += 1;
+        self.nodes[place] = Arc::new(node);
+        self.workload.as_mut().expect("it runs until the end").on(&self.nodes[place], &self.chance);
+    }
+
+    /// Sets the fault of every proxy.
+    pub(crate) fn set_all(&self, fault: Fault) {
+        for proxy in &self.proxies {
+            proxy.set(fault);
+        }
+    }
+
     /// Writes to all that `selector` names and invalidates it on a node.
     pub(crate) async fn write(&self, node: usize, selector: &str) -> Option<larder::Epoch> {
-        workload::write(&self.ledger, &self.nodes[node], selector, true).await
+        workload::write(&self.ledger, &self.nodes[node], selector, true).await.expect("the node lives")
     }
 
     /// Reads on a node; answers the outcome.

@@ -24,11 +24,13 @@ const HARD: u64 = 75;
 /// Of a hundred reads, how many name a token, and how many take the shortest way.
 const WITH_TOKEN: u64 = 15;
 const SHORTEST: u64 = 40;
+/// Before so many of a hundred reads somebody looks how far the log of the node has come.
+const PROBES: u64 = 10;
 /// Tokens that readers may name: the last ones.
 const TOKENS: usize = 8;
 
 pub(crate) struct Workload {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     tasks: JoinSet<()>,
 }
 
@@ -38,37 +40,32 @@ struct Shared {
     runtime: Arc<dyn Runtime>,
     keys: Vec<String>,
     tokens: Mutex<VecDeque<Epoch>>,
-    stop: Arc<AtomicBool>,
+    stop: AtomicBool,
 }
 
 impl Workload {
-    pub(crate) fn start(
-        nodes: &[Arc<Node>],
-        ledger: &Arc<Ledger>,
-        runtime: &Arc<dyn Runtime>,
-        chance: &Chance,
-    ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+    pub(crate) fn new(ledger: &Arc<Ledger>, runtime: &Arc<dyn Runtime>) -> Self {
         let shared = Arc::new(Shared {
             ledger: ledger.clone(),
             runtime: runtime.clone(),
             keys: rows::all(),
             tokens: Mutex::default(),
-            stop: stop.clone(),
+            stop: AtomicBool::new(false),
         });
-        let mut tasks = JoinSet::new();
-        for node in nodes {
-            tasks.spawn(shared.clone().write(node.clone(), chance.branch()));
-            for _ in 0..READERS {
-                tasks.spawn(shared.clone().read(node.clone(), chance.branch()));
-            }
+        Workload { shared, tasks: JoinSet::new() }
+    }
+
+    /// Begins on `node`; what is asked follows from `chance`.
+    pub(crate) fn on(&mut self, node: &Arc<Node>, chance: &Chance) {
+        self.tasks.spawn(self.shared.clone().write(node.clone(), chance.branch()));
+        for _ in 0..READERS {
+            self.tasks.spawn(self.shared.clone().read(node.clone(), chance.branch()));
         }
-        Workload { stop, tasks }
     }
 
     /// Ends it, and waits for what is under way.
     pub(crate) async fn end(self) {
-        self.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
         self.tasks.join_all().await;
     }
 }
@@ -86,7 +83,8 @@ impl Shared {
         while self.goes_on() {
             self.pause(&chance, WRITE_PAUSE).await;
             let (selector, hard) = (rows::selector(&chance), chance.percent(HARD));
-            if let Some(token) = write(&self.ledger, &node, &selector, hard).await {
+            let Some(written) = write(&self.ledger, &node, &selector, hard).await else { return };
+            if let Some(token) = written {
                 let mut tokens = self.tokens.lock();
                 tokens.push_back(token);
                 let old = tokens.len().saturating_sub(TOKENS);
@@ -98,6 +96,10 @@ impl Shared {
     async fn read(self: Arc<Self>, node: Arc<Node>, chance: Chance) {
         while self.goes_on() {
             self.pause(&chance, READ_PAUSE).await;
+            if chance.percent(PROBES) {
+                let Some(health) = node.health().await else { return };
+                let _ = health.position.map(|position| self.ledger.reached(node.id, position));
+            }
             let key = chance.one_of(&self.keys);
             let token = if chance.percent(WITH_TOKEN) {
                 let tokens: Vec<_> = self.tokens.lock().iter().copied().collect();
@@ -106,13 +108,16 @@ impl Shared {
                 None
             };
             let how = if token.is_none() && chance.percent(SHORTEST) { "load" } else { "fetch" };
-            read(&self.ledger, &node, how, key, token).await;
+            if read(&self.ledger, &node, how, key, token).await.is_none() {
+                return;
+            }
         }
     }
 }
 
-/// Commits a write to all that `selector` names and invalidates it on `node`. Answers the token, if it was delivered.
-pub(crate) async fn write(ledger: &Ledger, node: &Node, selector: &str, hard: bool) -> Option<Epoch> {
+/// Commits a write to all that `selector` names and invalidates it on `node`. Answers the token if it was delivered, and
+/// nothing at all if the node is gone.
+pub(crate) async fn write(ledger: &Ledger, node: &Node, selector: &str, hard: bool) -> Option<Option<Epoch>> {
     let number = ledger.commit(node.id, selector, hard);
     let mode = if hard { "hard" } else { "soft" };
     let answer = node.ask(&format!("{mode} {selector}")).await?;
@@ -122,7 +127,7 @@ pub(crate) async fn write(ledger: &Ledger, node: &Node, selector: &str, hard: bo
         _ => panic!("invalidate answers {answer:?}"),
     };
     ledger.returned(number, token);
-    token
+    Some(token)
 }
 
 /// Reads and judges; answers how the read was answered, `None` if the node is gone.
