@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod features;
 mod model;
+mod simulate;
 mod step;
 mod suite;
 mod system;
@@ -29,6 +30,8 @@ cargo xtask <command>
   tidy             the conventions that no lint knows
   model [-- ARGS]  explore the model of the coherence protocol: all of it takes a quarter of an hour;
                    `-- mutants` shows in seconds that each deliberate mistake is caught
+  simulate ARGS    many nodes on virtual time, with an oracle: `--seeds 2000`, `--seed 1234 --trace` to see one again,
+                   `--mutants [NAME..]` to break the engine on purpose and see that it is caught
   bench [-- ARGS]  install wrk and redis-server if they are missing, then run the benchmarks
   help             this text
 
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Some("test") => suite::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("model") => model::run(&rest),
+        Some("simulate") => simulate::run(&rest),
         Some("ci") if rest.is_empty() => ci::run(),
         Some("tidy") if rest.is_empty() => tidy::run(),
         Some("help" | "--help" | "-h") => {

@@ -209,8 +209,9 @@ impl Cache {
         self.engine.enabled
     }
 
-    /// Ends the cache: reads load no more ([`LoadError::ShuttingDown`](crate::LoadError::ShuttingDown)), loads and
-    /// stores under way are waited for, the connection is closed. False if `deadline` came first.
+    /// Ends the cache: reads load no more ([`LoadError::ShuttingDown`](crate::LoadError::ShuttingDown)), loads,
+    /// stores and invalidations under way are waited for (these not while the log is out of reach: what is queued then is
+    /// lost), the connection is closed. False if `deadline` came first.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.engine.shutdown(deadline).await
     }

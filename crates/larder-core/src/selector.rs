@@ -3,7 +3,12 @@
 use std::fmt;
 use std::hash::BuildHasher;
 
+#[cfg(not(feature = "testing"))]
+use foldhash::quality::RandomState;
+
 use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
+#[cfg(feature = "testing")]
+use crate::testing::QualityState as RandomState;
 
 /// The longest selector taken from text, in bytes.
 const MAX_SELECTOR_BYTES: usize = 4096;
@@ -188,9 +193,9 @@ pub enum SelectorError {
 /// A selector as the stamp table holds it. A collision costs a miss, never a stale answer.
 pub(crate) type SelectorHash = u64;
 
-struct Hasher(std::sync::LazyLock<foldhash::quality::RandomState>);
+struct Hasher(std::sync::LazyLock<RandomState>);
 
-static HASHER: Hasher = Hasher(std::sync::LazyLock::new(foldhash::quality::RandomState::default));
+static HASHER: Hasher = Hasher(std::sync::LazyLock::new(RandomState::default));
 
 impl Hasher {
     #[inline]

@@ -337,3 +337,22 @@ async fn steps_of_the_machines_calendar_change_no_ones_age() {
         rig.advance(3 * HOUR);
     }
 }
+
+/// The process is told to end right after a write. What it has promised to send is sent first.
+#[tokio::test]
+async fn a_shutdown_waits_for_the_invalidations_that_are_on_their_way() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    gated.accepting.store(false, Ordering::SeqCst);
+    assert_eq!(cache.invalidate([Selector::under("doc")]).await.state, Delivery::Queued);
+    let ending = cache.clone();
+    let ended = spawn(async move { ending.shutdown(10 * SECOND).await });
+    settle().await;
+    assert!(!ended.is_finished());
+    gated.accepting.store(true, Ordering::SeqCst);
+    rig.eventually("it ends", || ended.is_finished()).await;
+    assert!(joined(ended).await);
+    let next = rig.cache().await;
+    assert!(next.explain("doc:1").await.unwrap().last_invalidated.is_some());
+}

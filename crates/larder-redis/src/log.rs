@@ -13,10 +13,11 @@ use crate::link::{Keeper, Wiring};
 use crate::reply::{self, senseless};
 use crate::scripts;
 
-/// How long the keys of the log live unless they are used: nodes open the log once an hour.
+/// How long the keys of the log live unless they are used: nodes open the log once a minute.
 const LOG_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Records kept in the stream, about. A node that is further behind reads the stamps instead.
-const LOG_LENGTH: u32 = 10_000;
+/// Records kept in the stream, about: of one selector, and of very many, or a stream of long lists would take gigabytes.
+/// A node that is further behind reads the stamps instead.
+const LOG_LENGTH: (usize, usize) = (10_000, 1000);
 /// Selectors in one record. Lua passes at most 7999 arguments to a command; a selector is four of them.
 const SELECTORS: usize = 1000;
 /// Rows asked for at one time.
@@ -43,19 +44,20 @@ impl Log {
     }
 
     /// The keys and first arguments of the scripts.
-    fn enter(&self, call: &mut Cmd, position: Option<Epoch>, nonce: u64) {
+    fn enter(&self, call: &mut Cmd, position: Option<Epoch>, nonce: u64, selectors: usize) {
         let keys = self.keys();
         call.arg(&keys.state).arg(&keys.log).arg(&keys.old).arg(hex(nonce));
         match position {
             Some(position) => call.arg(hex(position.line)).arg(position.at),
             None => call.arg("").arg(""),
         };
-        call.arg(self.wiring.settings.stamp_limit).arg(LOG_LIFE.as_secs() * 1000).arg(LOG_LENGTH);
+        let kept = (LOG_LENGTH.0 / selectors.max(1)).max(LOG_LENGTH.1);
+        call.arg(self.wiring.settings.stamp_limit).arg(LOG_LIFE.as_secs() * 1000).arg(kept);
     }
 
     pub(crate) async fn open(&self, position: Option<Epoch>, nonce: u64) -> Result<Opened, RemoteError> {
         let lanes = self.keeper.lanes()?;
-        let answer = scripts::OPEN.run(&*lanes.commands, 3, |call| self.enter(call, position, nonce));
+        let answer = scripts::OPEN.run(&*lanes.commands, 3, |call| self.enter(call, position, nonce, 1));
         reply::opened(&answer.await?).ok_or_else(senseless)
     }
 
@@ -72,7 +74,7 @@ impl Log {
         }
         let lanes = self.keeper.lanes()?;
         let answer = scripts::APPEND.run(&*lanes.commands, 3, |call| {
-            self.enter(call, position, nonce);
+            self.enter(call, position, nonce, record.selectors.len());
             let author = &record.author;
             call.arg(record.mode.as_str()).arg(hex(record.op));
             call.arg(&author.node).arg(&author.reason).arg(&author.actor).arg(&record.selectors);

@@ -287,13 +287,16 @@ impl Engine {
         }
     }
 
-    /// Loads no more, waits until flights and stores are done or `deadline` has passed, lets go of the connection.
+    /// Loads no more, waits until flights, stores and invalidations under way are done or `deadline` has passed, lets go of the connection.
     /// True if everything was done in time.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
         self.closing.store(true, Ordering::Release);
         let drained = async {
             self.flights.drained().await;
             self.stores_drained().await;
+            if let Some(remote) = &self.remote {
+                remote.driver.until_sent().await;
+            }
         };
         let in_time = crate::runtime::within(&*self.runtime, deadline, drained).await.is_ok();
         if let Some(remote) = &self.remote {

@@ -5,9 +5,12 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::LazyLock;
 
 use equivalent::Equivalent;
+#[cfg(not(feature = "testing"))]
 use foldhash::fast::RandomState;
 
 use super::Key;
+#[cfg(feature = "testing")]
+use crate::testing::FastState as RandomState;
 
 /// Seeded anew in each process: nobody outside can make keys that collide.
 static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);

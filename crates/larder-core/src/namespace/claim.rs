@@ -127,7 +127,9 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
         return Claim::Apart(SkipReason::Off);
     }
     let now = engine.clock.now();
-    let arrived = engine.node.n();
+    // A node that has heard of the log too long ago does not know what was invalidated before this caller came. By the time
+    // the load of somebody else ends it may, and then that counts.
+    let arrived = if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX };
     if handle.uses_memory() {
         let (entry, fresh) = match engine.in_memory(key, now) {
             InMemory::Fresh(entry) => (Some(entry), true),

@@ -290,7 +290,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         entry.found_in_remote();
         entry.weight = weight;
         if verdict == Verdict::Stale {
-            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));
+            // By the clock that readers go by: it is a little behind, and what has just expired would be fresh by it.
+            entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, self.engine.clock.now()));
         }
         if entry.freshness(now) == Freshness::Expired {
             return None;
@@ -365,7 +366,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         match verdict {
             Verdict::Valid => {}
-            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, now)),
+            Verdict::Stale => entry.age_at(engine.expired_at(key.as_bytes(), &entry, engine.clock.now())),
             Verdict::Dead => {
                 self.counters.count(Count::StoresRefused);
                 skip(SkipReason::Overtaken);

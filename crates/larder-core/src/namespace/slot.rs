@@ -88,11 +88,12 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     let Ok(value) = old.value.clone().downcast::<V>() else { return Updated::Absent };
     let Some(new) = change(&value) else { return Updated::Unchanged };
     engine.flights.supersede(&key);
-    // As old as the value it was made from: the same epoch, what is left of its life.
-    let new = Arc::new(new);
+    // As old as the value it was made from: the same epoch, what is left of its life. By the clock that readers go by, which
+    // is a little behind: what has no fresh life left would be fresh by it.
+    let (new, now) = (Arc::new(new), engine.clock.now());
     let loaded = Loaded {
         mark: Mark { n: old.seen(), epoch: old.epoch(), loaded: old.loaded() },
-        now: engine.runtime.now(),
+        now,
         life: remaining(&old, now),
         tags: old.shared_tags(),
         tags_fit: true,

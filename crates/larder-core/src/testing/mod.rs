@@ -1,9 +1,14 @@
 //! For tests: time that stands still, a remote tier with fault switches, an observer that remembers.
 
+mod hashes;
+mod inside;
 mod recorder;
 mod remote;
 mod runtime;
 
+pub use self::hashes::fix_hashes;
+pub(crate) use self::hashes::{FastState, QualityState};
+pub use self::inside::{has_reached, position};
 pub use self::recorder::Recorder;
-pub use self::remote::{Faults, TestRemote};
+pub use self::remote::{Faults, Happening, Path, PathFaults, RedisOptions, TestRedis, TestRemote, Watcher};
 pub use self::runtime::ManualRuntime;

@@ -39,6 +39,24 @@ impl Driver {
         }
     }
 
+    /// Waits until nothing made here is on its way any more; not while the log is out of reach.
+    pub(crate) async fn until_sent(&self) {
+        let mut link = self.remote.log_link();
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let up = matches!(*link.borrow_and_update(), Link::Up { .. });
+            if !up || self.node.pending() == 0 {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = moved => {}
+                changed = link.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     /// Sends what is queued, for as long as the cache lives.
     pub(super) async fn send_queued(self: Arc<Self>) {
         let mut link = self.remote.log_link();

@@ -1,0 +1,185 @@
+//! The port, on the simulated server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::TestRemote;
+use super::faults::Path;
+use super::redis::{At, TestRedis};
+use crate::log::{Append, Epoch, Opened, Record, Stamp};
+use crate::remote::{Cursor, Head, Link, Page, Remote, RemoteError, Round, Stored};
+use crate::runtime::{BoxFuture, within};
+
+/// How long after its wait an unanswered round is taken for a dead connection.
+const FOLLOW_GRACE: Duration = Duration::from_secs(1);
+/// Rows that one HSCAN answers, where calls travel. Small, so that much happens in between.
+const SCAN_STEP: usize = 8;
+
+impl TestRemote {
+    async fn ask<T: Send + 'static>(
+        &self,
+        path: Path,
+        work: impl FnOnce(&TestRedis, At) -> Option<T> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        self.wire.call(path, work).await
+    }
+
+    /// One of the two hashes of stamps, in as many calls as it takes.
+    async fn scan_hash(&self, old: bool, stamps: &mut Vec<Stamp>) -> Result<(), RemoteError> {
+        let mut after: Option<Stamp> = None;
+        loop {
+            let from = after.clone();
+            let rows = self.ask(Path::Log, move |redis, at| redis.scan(at, old, from.as_ref(), SCAN_STEP));
+            let Some(rows) = rows.await? else { return Ok(()) };
+            after = rows.last().cloned();
+            stamps.extend(rows);
+        }
+    }
+}
+
+impl Remote for TestRemote {
+    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
+        let from_replica = self.wire.faults.lock().read_from_replica;
+        let key = key.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)))
+    }
+
+    fn store<'a>(
+        &'a self,
+        key: &'a [u8],
+        bytes: Bytes,
+        life: Duration,
+        epoch: Epoch,
+    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+        let key = key.to_vec();
+        Box::pin(self.wire.store(move |redis, at| redis.store(at, &key, bytes, life, epoch)))
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let key = key.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.remove(at, &key)))
+    }
+
+    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
+        Box::pin(self.ask(Path::Log, move |redis, at| redis.open(at, position, nonce)))
+    }
+
+    fn append<'a>(
+        &'a self,
+        append: &'a Append,
+        position: Option<Epoch>,
+        nonce: u64,
+    ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
+        let append = append.clone();
+        Box::pin(self.ask(Path::Log, move |redis, at| redis.append(at, append, position, nonce)))
+    }
+
+    fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
+        Box::pin(async move {
+            let mut stamps = Vec::new();
+            // In this order: a rotation in between moves what is not read yet to where it will be read.
+            for old in [false, true] {
+                self.scan_hash(old, &mut stamps).await?;
+            }
+            Ok(stamps)
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
+        Box::pin(self.ask(Path::Log, move |redis, at| redis.head(at)))
+    }
+
+    fn follow(
+        &self,
+        position: Epoch,
+        limit: usize,
+        wait: Duration,
+    ) -> BoxFuture<'_, Result<Round, RemoteError>> {
+        Box::pin(async move {
+            let round = async {
+                // The peek goes before the records, and is not repeated after a wait. Only a node that has read all waits.
+                let head = self.ask(Path::Follow, |redis, at| redis.head(at)).await?.map(|head| head.epoch);
+                let wait = if head == Some(position) { wait } else { Duration::ZERO };
+                let read = move |redis: Arc<TestRedis>, at: At| -> BoxFuture<'static, Option<Vec<Record>>> {
+                    Box::pin(async move { read(&redis, at, position, limit, wait).await })
+                };
+                let records = self.wire.travel(Path::Follow, false, Box::new(read)).await?;
+                Ok(Round { head, records })
+            };
+            match within(&**self.wire.runtime(), wait + FOLLOW_GRACE, round).await {
+                Ok(round) => round,
+                Err(_) => {
+                    self.wire.cut(Path::Follow, "no answer");
+                    Err(RemoteError::timeout(wait + FOLLOW_GRACE))
+                }
+            }
+        })
+    }
+
+    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
+        Box::pin(self.ask(Path::Log, move |redis, at| redis.before(at, before, limit)))
+    }
+
+    fn page<'a>(
+        &'a self,
+        under: &'a [u8],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
+        let under = under.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.page(at, &under, cursor, limit)))
+    }
+
+    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
+        let values = values.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.discard(at, &values)))
+    }
+
+    fn connect(&self) {}
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.wire.link(Path::Values).subscribe()
+    }
+
+    fn log_link(&self) -> watch::Receiver<Link> {
+        self.wire.link(Path::Log).subscribe()
+    }
+
+    fn close(&self) {
+        for path in [Path::Values, Path::Log] {
+            self.wire.link(path).send_replace(Link::Closed);
+        }
+    }
+
+    fn describe(&self) -> String {
+        "a tier in this process".to_owned()
+    }
+}
+
+/// XREAD BLOCK.
+async fn read(
+    redis: &TestRedis,
+    at: At,
+    position: Epoch,
+    limit: usize,
+    wait: Duration,
+) -> Option<Vec<Record>> {
+    let mut over = std::pin::pin!(redis.runtime().sleep(wait));
+    let mut waited = wait.is_zero();
+    loop {
+        let mut appended = std::pin::pin!(redis.appended.notified());
+        appended.as_mut().enable();
+        let records = redis.behind(at, position.at, limit)?;
+        if !records.is_empty() || waited {
+            return Some(records);
+        }
+        tokio::select! {
+            biased;
+            () = appended => {}
+            () = &mut over => waited = true,
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! A server in this process, with a replica and successors: values, log, clock, and what can befall them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::log::{Call, Log, Step};
+use crate::EPOCH_OFFSET;
+use crate::log::{Append, Epoch, Opened, Record, RecordBody, Stamp};
+use crate::remote::{Cursor, Head, PEEKED, Page, Stored};
+use crate::runtime::{Moment, Runtime};
+
+/// What the server's clock shows when the runtime's stands at [`Moment::ORIGIN`], in microseconds since the Unix epoch.
+const BEGINNING_US: u64 = 1_600_000_000_000_000;
+/// Scripts that a replica may be behind, at the most.
+const MOST_BEHIND: usize = 64;
+
+/// How a simulated server is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisOptions {
+    /// Stamps kept in a generation, control fields included. Default: as in production, 65 536.
+    pub stamp_limit: usize,
+    /// Records kept in the stream. Default: 10 000.
+    pub records: usize,
+    /// Is there a replica, to fail over to and to read values from? How far it is behind. Default: none.
+    pub replica: Option<Duration>,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        RedisOptions { stamp_limit: 65_536, records: 10_000, replica: None }
+    }
+}
+
+/// Something a watcher of the server may want to know, told while it happens.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A record was appended.
+    Appended {
+        /// By whom: [`TestRemote::id`](super::TestRemote::id).
+        by: u64,
+        /// On the primary? Else on one that was deposed and does not know.
+        primary: bool,
+        /// The record.
+        record: Arc<Record>,
+    },
+    /// A value was stored.
+    Stored {
+        /// Under this key.
+        key: Vec<u8>,
+        /// The epoch of the value it took the place of.
+        over: Option<Epoch>,
+        /// Its own epoch.
+        epoch: Epoch,
+    },
+}
+
+/// Is told what happens on the servers.
+pub type Watcher = Box<dyn Fn(&Happening) + Send + Sync>;
+
+/// Servers, one of them the primary. Times are those of the runtime it is made with, plus a clock that can be stepped.
+pub struct TestRedis {
+    runtime: Arc<dyn Runtime>,
+    options: RedisOptions,
+    servers: Mutex<Servers>,
+    pub(super) appended: Notify,
+    watcher: Option<Watcher>,
+}
+
+impl fmt::Debug for TestRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestRedis").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+struct Servers {
+    /// By identity.
+    all: BTreeMap<u64, Server>,
+    primary: u64,
+    last_id: u64,
+    gets: usize,
+    /// When a connection was last answered by a server that is not the primary.
+    misled: BTreeMap<u64, Moment>,
+}
+
+struct Server {
+    /// Its clock less that of the runtime.
+    ahead_us: i64,
+    data: Data,
+    replica: Option<Replica>,
+}
+
+/// What one server process holds.
+#[derive(Clone, Default)]
+struct Data {
+    values: BTreeMap<Vec<u8>, Value>,
+    log: Log,
+}
+
+#[derive(Clone)]
+struct Value {
+    bytes: Bytes,
+    /// By the server's clock, as Redis has it.
+    until_us: u64,
+}
+
+/// One thing done to the data. Replicas do the same, later.
+#[derive(Clone)]
+enum Effect {
+    Set { key: Vec<u8>, value: Value },
+    Remove { key: Vec<u8> },
+    Log(Step),
+}
+
+/// The same data, some scripts behind.
+struct Replica {
+    data: Data,
+    behind: VecDeque<(Moment, Vec<Effect>)>,
+}
+
+impl Data {
+    fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Set { key, value } => {
+                self.values.insert(key.clone(), value.clone());
+            }
+            Effect::Remove { key } => {
+                self.values.remove(key);
+            }
+            Effect::Log(step) => self.log.apply(step),
+        }
+    }
+
+    fn get(&self, key: &[u8], now_us: u64) -> Option<&Bytes> {
+        self.values.get(key).filter(|value| now_us < value.until_us).map(|value| &value.bytes)
+    }
+}
+
+impl Replica {
+    fn catch_up(&mut self, until: Moment) {
+        while self.behind.len() > MOST_BEHIND || self.behind.front().is_some_and(|(at, _)| *at <= until) {
+            for effect in self.behind.pop_front().iter().flat_map(|(_, effects)| effects) {
+                self.data.apply(effect);
+            }
+        }
+    }
+}
+
+impl Server {
+    fn new(data: Data, ahead_us: i64, options: &RedisOptions) -> Self {
+        let replica = options.replica.map(|_| Replica { data: data.clone(), behind: VecDeque::new() });
+        Server { ahead_us, data, replica }
+    }
+
+    /// What one script does is replicated as one.
+    fn commit(&mut self, effects: Vec<Effect>, now: Moment) {
+        effects.iter().for_each(|effect| self.data.apply(effect));
+        if let Some(replica) = self.replica.as_mut().filter(|_| !effects.is_empty()) {
+            replica.behind.push_back((now, effects));
+            replica.catch_up(Moment::default());
+        }
+    }
+
+    /// What befalls the data itself befalls every copy: an eviction is replicated like a command.
+    fn everywhere(&mut self, change: impl Fn(&mut Data)) {
+        change(&mut self.data);
+        if let Some(replica) = &mut self.replica {
+            replica.catch_up(Moment::from_nanos(u64::MAX));
+            change(&mut replica.data);
+        }
+    }
+
+    fn clock_us(&self, now: Moment) -> u64 {
+        let up: u64 = now.since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX);
+        BEGINNING_US.saturating_add(up).saturating_add_signed(self.ahead_us)
+    }
+}
+
+impl TestRedis {
+    /// One empty server.
+    pub fn new(runtime: Arc<dyn Runtime>, options: RedisOptions) -> Arc<Self> {
+        Self::watched(runtime, options, None)
+    }
+
+    /// One empty server. `watcher` is told what happens, under the server's lock: it must not call it.
+    pub fn watched(runtime: Arc<dyn Runtime>, options: RedisOptions, watcher: Option<Watcher>) -> Arc<Self> {
+        let first = Server::new(Data::default(), 0, &options);
+        let servers = Servers {
+            all: BTreeMap::from([(1, first)]),
+            primary: 1,
+            last_id: 1,
+            gets: 0,
+            misled: BTreeMap::new(),
+        };
+        let (servers, appended) = (Mutex::new(servers), Notify::new());
+        Arc::new(TestRedis { runtime, options, servers, appended, watcher })
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    fn tell(&self, happening: &Happening) {
+        if let Some(watcher) = &self.watcher {
+            watcher(happening);
+        }
+    }
+
+    fn on_primary<T>(&self, work: impl FnOnce(&mut Server) -> T) -> T {
+        let mut servers = self.servers.lock();
+        let primary = servers.primary;
+        work(servers.all.get_mut(&primary).expect("there is always a primary"))
+    }
+
+    /// The server that takes writes now: its identity.
+    pub fn primary(&self) -> u64 {
+        self.servers.lock().primary
+    }
+
+    /// Where the primary's log stands.
+    pub fn standing(&self) -> Option<Epoch> {
+        self.on_primary(|server| server.data.log.head()).map(|head| head.epoch)
+    }
+
+    /// Scripts that the replica has not run yet: what a failover may lose.
+    pub fn unreplicated(&self) -> usize {
+        self.on_primary(|server| server.replica.as_ref().map_or(0, |replica| replica.behind.len()))
+    }
+
+    /// Is that server there still?
+    pub(super) fn lives(&self, server: u64) -> bool {
+        self.servers.lock().all.contains_key(&server)
+    }
+
+    /// FLUSHALL.
+    pub fn flush(&self) {
+        self.on_primary(|server| server.everywhere(|data| *data = Data::default()));
+    }
+
+    /// All of the log is lost, the values stay.
+    pub fn lose_log(&self) {
+        self.on_primary(|server| server.everywhere(|data| data.log = Log::default()));
+    }
+
+    /// `:log` alone is evicted.
+    pub fn lose_records(&self) {
+        self.on_primary(|server| server.everywhere(|data| data.log.lose_records()));
+    }
+
+    /// `:state` alone is evicted: the stamps, and where the log stands.
+    pub fn lose_state(&self) {
+        self.on_primary(|server| server.everywhere(|data| data.log.lose_state()));
+    }
+
+    /// `:old` alone is evicted: the older stamps.
+    pub fn lose_old(&self) {
+        self.on_primary(|server| server.everywhere(|data| data.log.lose_old()));
+    }
+
+    /// The stream is trimmed to `kept` records.
+    pub fn trim(&self, kept: usize) {
+        self.on_primary(|server| server.everywhere(|data| data.log.trim(kept)));
+    }
+
+    /// Steps the clock of the primary.
+    pub fn step_clock(&self, by: Duration, back: bool) {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.on_primary(|server| server.ahead_us += if back { -by } else { by });
+    }
+
+    /// Another process takes over, with the data less the last `lost` scripts; answers the records that are lost with
+    /// them. `deposed_answers`: the old one stays, for those who are connected to it. A restart is the same with nobody left.
+    ///
+    /// Without a replica nothing can be lost.
+    pub fn fail_over(&self, lost: usize, deposed_answers: bool, ahead_us: i64) -> Vec<Epoch> {
+        let mut servers = self.servers.lock();
+        let old = servers.primary;
+        let deposed = servers.all.get_mut(&old).expect("there is always a primary");
+        let mut gone = Vec::new();
+        let data = match deposed.replica.take() {
+            Some(mut replica) => {
+                let kept = replica.behind.len().saturating_sub(lost);
+                for (_, effects) in replica.behind.drain(kept..) {
+                    gone.extend(effects.iter().filter_map(|effect| match effect {
+                        Effect::Log(Step::Record { record, .. }) => Some(record.epoch),
+                        _ => None,
+                    }));
+                }
+                replica.catch_up(Moment::from_nanos(u64::MAX));
+                replica.data
+            }
+            None => deposed.data.clone(),
+        };
+        if !deposed_answers {
+            servers.all.remove(&old);
+        }
+        servers.begin(Server::new(data, ahead_us, &self.options));
+        drop(servers);
+        self.appended.notify_waiters();
+        gone
+    }
+
+    /// The primary is replaced by one that holds nothing.
+    pub fn restart_empty(&self) {
+        let mut servers = self.servers.lock();
+        let old = servers.primary;
+        let ahead_us = servers.all.remove(&old).map_or(0, |old| old.ahead_us);
+        servers.begin(Server::new(Data::default(), ahead_us, &self.options));
+        drop(servers);
+        self.appended.notify_waiters();
+    }
+
+    /// A server that was deposed ends.
+    pub fn end_deposed(&self) {
+        let mut servers = self.servers.lock();
+        let primary = servers.primary;
+        servers.all.retain(|id, _| *id == primary);
+        drop(servers);
+        self.appended.notify_waiters();
+    }
+
+    /// When was the log last read or written, on that connection, at a server that had been deposed?
+    pub fn misled(&self, connection: u64) -> Option<Moment> {
+        self.servers.lock().misled.get(&connection).copied()
+    }
+
+    pub(super) fn bytes(&self, key: &[u8]) -> Option<Bytes> {
+        self.on_primary(|server| server.data.values.get(key).map(|value| value.bytes.clone()))
+    }
+
+    pub(super) fn plant(&self, key: &[u8], bytes: Bytes) {
+        let now = self.runtime.now();
+        self.on_primary(|server| {
+            let until_us = server.clock_us(now) + 3_600_000_000;
+            server.data.values.insert(key.to_vec(), Value { bytes, until_us });
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.on_primary(|server| server.data.values.len())
+    }
+
+    pub(super) fn gets(&self) -> usize {
+        self.servers.lock().gets
+    }
+
+    /// Runs a command on a server; `None` if that server is gone.
+    fn on<T>(&self, server: u64, work: impl FnOnce(&mut Server, Moment) -> T) -> Option<T> {
+        let mut servers = self.servers.lock();
+        Some(work(servers.all.get_mut(&server)?, self.runtime.now()))
+    }
+
+    /// As [`on`](Self::on), for a command of the log.
+    fn on_log<T>(&self, at: At, work: impl FnOnce(&mut Server, Moment, bool) -> T) -> Option<T> {
+        let mut servers = self.servers.lock();
+        let now = self.runtime.now();
+        let primary = servers.primary == at.server;
+        if !primary {
+            servers.misled.insert(at.connection, now);
+        }
+        Some(work(servers.all.get_mut(&at.server)?, now, primary))
+    }
+
+    pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Option<Bytes>> {
+        self.servers.lock().gets += 1;
+        let lag = self.options.replica.unwrap_or_default();
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            let data = match server.replica.as_mut().filter(|_| from_replica) {
+                Some(replica) => {
+                    replica.catch_up(now.minus(lag));
+                    &replica.data
+                }
+                None => &server.data,
+            };
+            data.get(key, now_us).cloned()
+        })
+    }
+
+    pub(super) fn store(
+        &self,
+        at: At,
+        key: &[u8],
+        bytes: Bytes,
+        life: Duration,
+        epoch: Epoch,
+    ) -> Option<Stored> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            let over = server.data.get(key, now_us).and_then(|bytes| epoch_of(bytes));
+            if over.is_some_and(|there| there.line == epoch.line && there.at > epoch.at) {
+                return Stored::Overtaken;
+            }
+            let until_us = now_us.saturating_add(u64::try_from(life.as_micros()).unwrap_or(u64::MAX));
+            let value = Value { bytes, until_us };
+            server.commit(vec![Effect::Set { key: key.to_vec(), value }], now);
+            self.tell(&Happening::Stored { key: key.to_vec(), over, epoch });
+            Stored::Stored
+        })
+    }
+
+    pub(super) fn remove(&self, at: At, key: &[u8]) -> Option<()> {
+        self.on(at.server, |server, now| server.commit(vec![Effect::Remove { key: key.to_vec() }], now))
+    }
+
+    fn call(&self, server: &Server, now: Moment, at: At, from: Option<Epoch>, nonce: u64) -> Call {
+        let RedisOptions { stamp_limit: limit, records: kept, .. } = self.options;
+        Call { from, nonce, now: server.clock_us(now), server: at.server, limit, kept }
+    }
+
+    fn write(&self, server: &mut Server, now: Moment, primary: bool, by: u64, steps: Vec<Step>) {
+        for step in &steps {
+            if let Step::Record { record, .. } = step {
+                self.tell(&Happening::Appended { by, primary, record: record.clone() });
+            }
+        }
+        server.commit(steps.into_iter().map(Effect::Log).collect(), now);
+    }
+
+    pub(super) fn open(&self, at: At, from: Option<Epoch>, nonce: u64) -> Option<Opened> {
+        let opened = self.on_log(at, |server, now, primary| {
+            let call = self.call(server, now, at, from, nonce);
+            let (steps, head, lineage) = server.data.log.open(&call);
+            self.write(server, now, primary, at.connection, steps);
+            let (since, server_ms) = (server.data.log.reach(), call.now / 1000);
+            Opened { head, lineage, since, server_ms, server_known: true }
+        });
+        self.appended.notify_waiters();
+        opened
+    }
+
+    pub(super) fn append(&self, at: At, append: Append, from: Option<Epoch>, nonce: u64) -> Option<Epoch> {
+        let appended = self.on_log(at, |server, now, primary| {
+            let call = self.call(server, now, at, from, nonce);
+            let (steps, token) = server.data.log.append(&call, append);
+            self.write(server, now, primary, at.connection, steps);
+            token
+        });
+        self.appended.notify_waiters();
+        appended
+    }
+
+    /// One call of HSCAN.
+    pub(super) fn scan(
+        &self,
+        at: At,
+        old: bool,
+        after: Option<&Stamp>,
+        limit: usize,
+    ) -> Option<Option<Vec<Stamp>>> {
+        self.on_log(at, |server, _, _| server.data.log.scan(old, after, limit))
+    }
+
+    pub(super) fn head(&self, at: At) -> Option<Option<Head>> {
+        self.on_log(at, |server, _, _| server.data.log.head())
+    }
+
+    pub(super) fn behind(&self, at: At, position: u64, limit: usize) -> Option<Vec<Record>> {
+        self.on_log(at, |server, _, _| server.data.log.behind(position, limit))
+    }
+
+    pub(super) fn before(&self, at: At, position: Option<u64>, limit: usize) -> Option<Vec<Record>> {
+        self.on_log(at, |server, _, _| server.data.log.before(position, limit))
+    }
+
+    pub(super) fn page(&self, at: At, under: &[u8], cursor: Cursor, limit: usize) -> Option<Page> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            // By hash, so that the place of a value does not depend on the others.
+            let place = |key: &[u8]| xxhash_rust::xxh3::xxh3_64(key) >> 1;
+            let all = server.data.values.iter();
+            let mut ahead: Vec<_> = all.filter(|(key, _)| place(key) >= cursor.at).collect();
+            ahead.sort_unstable_by_key(|(key, _)| place(key));
+            let next = ahead.get(limit.max(1)).map(|(key, _)| Cursor { server: 0, at: place(key) });
+            ahead.truncate(limit.max(1));
+            let live =
+                ahead.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
+            let cut = |bytes: &Bytes| bytes.slice(..bytes.len().min(PEEKED));
+            let values = live.map(|(key, value)| (key.clone(), cut(&value.bytes))).collect();
+            Page { values, next }
+        })
+    }
+
+    pub(super) fn discard(&self, at: At, values: &[(Vec<u8>, Epoch)]) -> Option<u64> {
+        self.on(at.server, |server, now| {
+            let data = &server.data;
+            let dead = values.iter().filter(|(key, epoch)| {
+                data.values.get(key).and_then(|there| epoch_of(&there.bytes)) == Some(*epoch)
+            });
+            let dead: Vec<_> = dead.map(|(key, _)| Effect::Remove { key: key.clone() }).collect();
+            let count = dead.len() as u64;
+            server.commit(dead, now);
+            count
+        })
+    }
+}
+
+impl Servers {
+    fn begin(&mut self, server: Server) {
+        self.last_id += 1;
+        self.primary = self.last_id;
+        self.all.insert(self.last_id, server);
+    }
+}
+
+/// Where a command goes, and whence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub(super) server: u64,
+    pub(super) connection: u64,
+}
+
+/// Was anything but a marker appended? (For watchers.)
+impl Happening {
+    /// The invalidation, if this is one that was appended to the primary's log.
+    pub fn invalidation(&self) -> Option<(u64, &Append)> {
+        match self {
+            Happening::Appended { by, primary: true, record } => match &record.body {
+                RecordBody::Invalidation(append) => Some((*by, append)),
+                RecordBody::Marker | RecordBody::Unknown => None,
+            },
+            Happening::Appended { .. } | Happening::Stored { .. } => None,
+        }
+    }
+}
+
+fn epoch_of(bytes: &[u8]) -> Option<Epoch> {
+    let line = bytes.get(EPOCH_OFFSET..EPOCH_OFFSET + 8)?.try_into().ok()?;
+    let at = bytes.get(EPOCH_OFFSET + 8..EPOCH_OFFSET + 16)?.try_into().ok()?;
+    Some(Epoch { line: u64::from_be_bytes(line), at: u64::from_be_bytes(at) })
+}

@@ -1,0 +1,332 @@
+//! What goes wrong, and how it ends.
+
+use std::time::Duration;
+
+use larder_core::testing::{Path, PathFaults};
+
+use crate::oracle::nanos;
+use crate::world::World;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A black hole on one way, or on all.
+    Partition,
+    /// The link goes down, and calls fail at once.
+    Down,
+    /// A connection breaks and is made again.
+    Reset,
+    /// Calls take long.
+    Slow,
+    /// Requests and answers are lost.
+    Loss,
+    /// The server refuses: full, loading, read only.
+    Refusals,
+    /// Stores are on their way for a long time.
+    StoresHeld,
+    /// The process stands still.
+    Pause,
+    /// The process dies, and another begins.
+    Kill,
+    /// FLUSHALL.
+    Flush,
+    /// Another server process, with the data; perhaps without its tail.
+    RestartWithData,
+    /// Another server process, without any data.
+    RestartEmpty,
+    /// A replica takes over, perhaps without the last writes.
+    Failover,
+    /// The same, and the old primary goes on answering some nodes.
+    SplitBrain,
+    /// The stream is trimmed.
+    Trim,
+    /// The stream is evicted.
+    LoseStream,
+    /// State and stamps are evicted.
+    LoseStamps,
+    /// The older stamps are evicted.
+    LoseOld,
+    /// All of the log is deleted.
+    LoseLog,
+    /// The calendar of a node steps.
+    Calendar,
+    /// The clock of the server steps.
+    ServerClock,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 21] = [
+        Fault::Partition,
+        Fault::Down,
+        Fault::Reset,
+        Fault::Slow,
+        Fault::Loss,
+        Fault::Refusals,
+        Fault::StoresHeld,
+        Fault::Pause,
+        Fault::Kill,
+        Fault::Flush,
+        Fault::RestartWithData,
+        Fault::RestartEmpty,
+        Fault::Failover,
+        Fault::SplitBrain,
+        Fault::Trim,
+        Fault::LoseStream,
+        Fault::LoseStamps,
+        Fault::LoseOld,
+        Fault::LoseLog,
+        Fault::Calendar,
+        Fault::ServerClock,
+    ];
+}
+
+/// How far a clock steps.
+const STEP: Duration = Duration::from_secs(15 * 60);
+
+impl World {
+    /// Breaks something, and sees to it that it ends.
+    pub(crate) fn break_something(&mut self) {
+        let fault = self.chance.pick(&self.plan.faults.clone());
+        let node = self.chance.index(self.sites.len());
+        let path = self.chance.pick(&Path::ALL);
+        // Most faults are short; some outlast `disconnected_ttl`.
+        let lasts = match self.chance.below(100) {
+            0..60 => self.chance.millis(5, 1500),
+            60..85 => self.chance.millis(1000, 6000),
+            _ => self.plan.disconnected_ttl + self.chance.millis(0, 10_000),
+        };
+        match fault {
+            Fault::Partition => self.partition(node, lasts),
+            Fault::Down => self.on_paths(node, path, lasts, "fault: link down", |faults| faults.down = true),
+            Fault::Reset => {
+                self.count("fault: connection reset", || format!("node {node}: connection reset, {path:?}"));
+                self.sites[node].remote.cut(path);
+            }
+            Fault::Slow => {
+                let most = Duration::from_millis(self.chance.pick(&[30, 200, 1500]));
+                self.on_paths(node, path, lasts, "fault: slow", |faults| {
+                    faults.delay = Some((most / 20, most));
+                });
+            }
+            Fault::Loss => {
+                let (there, back) = (self.chance.pick(&[0, 100, 400]), self.chance.pick(&[100, 400, 1000]));
+                self.on_paths(node, path, lasts, "fault: loss on the way", |faults| {
+                    (faults.lose_requests, faults.lose_answers) = (there, back);
+                });
+            }
+            Fault::Refusals => {
+                let most = self.chance.pick(&[200, 1000]);
+                self.on_paths(node, path, lasts, "fault: refusals", |faults| faults.refuse = most);
+            }
+            Fault::StoresHeld => {
+                self.count("fault: stores held", || format!("node {node}: its stores are held"));
+                self.sites[node].remote.set(|faults| faults.hold_stores = true);
+                let remote = self.sites[node].remote.clone();
+                self.later(lasts.min(Duration::from_millis(1900)), move |_| {
+                    remote.set(|faults| faults.hold_stores = false);
+                });
+            }
+            Fault::Pause => self.pause(node, lasts),
+            Fault::Kill => self.kill(node),
+            Fault::Flush => {
+                self.count("fault: flush", || "FLUSHALL".to_owned());
+                self.redis.flush();
+            }
+            Fault::RestartWithData => {
+                self.count("fault: restart with data", || "the server restarts with its data".to_owned());
+                self.fail_over(false);
+            }
+            Fault::RestartEmpty => {
+                self.count("fault: restart without data", || "the server restarts empty".to_owned());
+                self.redis.restart_empty();
+                self.notice_the_new_server();
+            }
+            Fault::Failover => {
+                self.count("fault: failover", || "failover".to_owned());
+                self.fail_over(false);
+            }
+            Fault::SplitBrain => {
+                self.count("fault: deposed primary answers", || {
+                    "failover; the old primary goes on answering".to_owned()
+                });
+                self.fail_over(true);
+                self.later(lasts, |world| {
+                    world.say(|| "the deposed primary ends".to_owned());
+                    world.redis.end_deposed();
+                    world.notice_the_new_server();
+                });
+            }
+            Fault::Trim => {
+                let kept = self.chance.index(3);
+                self.count("fault: stream trimmed", || format!("the stream is trimmed to {kept}"));
+                self.redis.trim(kept);
+            }
+            Fault::LoseStream => {
+                self.count("fault: stream lost", || "the stream is evicted".to_owned());
+                self.redis.lose_records();
+            }
+            Fault::LoseStamps => {
+                self.count("fault: stamps lost", || "state and stamps are evicted".to_owned());
+                self.redis.lose_state();
+            }
+            Fault::LoseOld => {
+                self.count("fault: old stamps lost", || "the older stamps are evicted".to_owned());
+                self.redis.lose_old();
+            }
+            Fault::LoseLog => {
+                self.count("fault: log lost", || "all of the log is deleted".to_owned());
+                self.redis.lose_log();
+            }
+            Fault::Calendar => {
+                let back = self.chance.percent(50);
+                self.count("fault: calendar step", || {
+                    format!("node {node}: its calendar steps, back: {back}")
+                });
+                let step = i64::try_from(STEP.as_millis()).unwrap_or(0);
+                self.sites[node].machine.step_calendar(if back { -step } else { step });
+            }
+            Fault::ServerClock => {
+                let back = self.chance.percent(50);
+                self.count("fault: server clock step", || format!("the server's clock steps, back: {back}"));
+                self.facts.lock().oracle.clock_was_set = true;
+                self.redis.step_clock(STEP, back);
+            }
+        }
+    }
+
+    fn partition(&mut self, node: usize, lasts: Duration) {
+        let (paths, name): (&[Path], _) = match self.chance.below(4) {
+            0 => (&[Path::Values], "fault: partition, values"),
+            1 => (&[Path::Log, Path::Follow], "fault: partition, log"),
+            2 => (&[Path::Follow], "fault: partition, follower"),
+            _ => (&Path::ALL, "fault: partition, all"),
+        };
+        self.count(name, || format!("node {node}: partition of {paths:?}"));
+        let remote = self.sites[node].remote.clone();
+        remote.set(|faults| paths.iter().for_each(|path| faults.on(*path).hang = true));
+        let cut = self.chance.percent(50);
+        self.later(lasts, move |world| {
+            world.say(|| format!("node {node}: the partition of {paths:?} ends, connections break: {cut}"));
+            // What the black hole held goes through, or is lost with its connection.
+            if cut {
+                paths.iter().for_each(|path| remote.cut(*path));
+            }
+            remote.set(|faults| paths.iter().for_each(|path| faults.on(*path).hang = false));
+        });
+    }
+
+    fn on_paths(
+        &mut self,
+        node: usize,
+        path: Path,
+        lasts: Duration,
+        name: &'static str,
+        change: impl Fn(&mut PathFaults),
+    ) {
+        let paths: &[Path] = match (self.chance.percent(50), path) {
+            (true, _) => &Path::ALL,
+            (false, Path::Values) => &[Path::Values],
+            (false, Path::Log) => &[Path::Log],
+            (false, Path::Follow) => &[Path::Follow],
+        };
+        self.count(name, || format!("node {node}: {name} on {paths:?}"));
+        let (remote, delay) = (self.sites[node].remote.clone(), self.plan.delay);
+        remote.set(|faults| paths.iter().for_each(|path| change(faults.on(*path))));
+        self.later(lasts, move |world| {
+            world.say(|| format!("node {node}: {name} on {paths:?} ends"));
+            remote.set(|faults| {
+                for path in paths {
+                    let hang = faults.on(*path).hang;
+                    *faults.on(*path) = PathFaults { delay: Some(delay), hang, ..PathFaults::default() };
+                }
+            });
+        });
+    }
+
+    /// Another server takes over. Without `split` the old one is gone.
+    fn fail_over(&mut self, split: bool) {
+        let most = self.redis.unreplicated();
+        let lost = if most > 0 && self.chance.percent(70) { self.chance.index(most) + 1 } else { 0 };
+        let clock = match self.plan.faults.contains(&Fault::ServerClock) && self.chance.percent(40) {
+            true => {
+                self.facts.lock().oracle.clock_was_set = true;
+                let step = i64::try_from(STEP.as_micros()).unwrap_or(0);
+                self.chance.pick(&[-step, step])
+            }
+            false => 0,
+        };
+        let lost = self.redis.fail_over(lost, split, clock);
+        if !lost.is_empty() {
+            self.facts.lock().counts.add("fault: records lost with a primary");
+            self.facts.lock().oracle.lost(&lost);
+        }
+        self.say(|| {
+            let lost: Vec<_> = lost.iter().map(ToString::to_string).collect();
+            format!("a new primary; lost: [{}]", lost.join(", "))
+        });
+        if split {
+            // Some notice at once, the others go on with the old one.
+            for node in 0..self.sites.len() {
+                for path in Path::ALL {
+                    if self.chance.percent(40) {
+                        self.sites[node].remote.cut(path);
+                    }
+                }
+            }
+        } else {
+            self.notice_the_new_server();
+        }
+    }
+
+    /// Connections to a server that is gone break: at once, or after a silence.
+    fn notice_the_new_server(&mut self) {
+        for node in 0..self.sites.len() {
+            for path in Path::ALL {
+                let remote = self.sites[node].remote.clone();
+                if !remote.is_astray(path) {
+                    continue;
+                }
+                if self.chance.percent(70) {
+                    remote.cut(path);
+                } else {
+                    remote.set(|faults| faults.on(path).hang = true);
+                    let silence = self.chance.millis(10, 5000);
+                    self.later(silence, move |_| {
+                        remote.cut(path);
+                        remote.set(|faults| faults.on(path).hang = false);
+                    });
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, node: usize, lasts: Duration) {
+        let site = self.sites[node].clone();
+        if !self.paused.insert(site.process()) {
+            return;
+        }
+        self.count("fault: node paused", || format!("{site}: stands still"));
+        self.executor.pause(site.process());
+        self.later(lasts, move |world| {
+            world.say(|| format!("{site}: goes on"));
+            world.paused.remove(&site.process());
+            world.executor.resume(site.process());
+        });
+    }
+
+    fn kill(&mut self, node: usize) {
+        let site = self.sites[node].clone();
+        self.count("fault: node killed", || format!("{site}: dies"));
+        self.slots.retain(|held| held.site.process() != site.process());
+        self.paused.remove(&site.process());
+        self.facts.lock().oracle.process_dies(site.process());
+        self.executor.kill(site.process());
+        self.begin_process(node);
+    }
+
+    /// Does something after a while.
+    pub(crate) fn later(&mut self, after: Duration, what: impl FnOnce(&mut World) + 'static) {
+        let at = self.executor.now() + nanos(after);
+        self.endings.push((at, Box::new(what)));
+    }
+}

@@ -1,0 +1,438 @@
+//! The guarantee, as something that can be broken.
+//!
+//! "Let a write be committed in the database, then `invalidate(S)` be called on node X, hard. A read returns no value that
+//! carries a selector of S and whose load began before the write, if the read starts (a) on X after the call returned,
+//! whatever it returned, or (b) on any node after that node's log has reached the returned token. Soft: the same for values
+//! returned as *fresh*; they may be returned as stale until their stale window, cut to begin now, ends. Besides, in time:
+//! (c) no node returns such a value later than `disconnected_ttl` after the record was appended."
+//!
+//! Everything that matters for this gets a number in the order in which it happened ([`Seq`]): calls, returns, beginnings of
+//! loads and of reads. Every value says which load it came from. So what a read may return is a comparison of two numbers:
+//! for each selector that the value carries, its load must not have begun before the last call that is in force where and
+//! when the read began. That is a little stricter than the sentence, which counts from the write: loads that begin between
+//! the write and the call are dead as well ([`larder_core::Cache::invalidate`] promises so).
+//!
+//! What is outside the guarantee is outside the oracle by construction, not by exception:
+//! - *Queued*: such a call returns no token, so nothing is in force elsewhere until its record is appended; then (c) counts.
+//! - *A primary that loses acknowledged writes*: records lost with it are taken out of the ledger that (c) rests on
+//!   ([`Oracle::lost`]); what is in force by (b) on nodes that had reached the token stays in force, "for good".
+//! - *A deposed primary that still answers*: its records never enter the ledger; for a node that it misled (c) counts from
+//!   when it last did ([`Reading::misled`]): "(c) does not hold for nodes stuck to one".
+//! - *Old data, selectors of another version, invalidating before commit*: the simulated application does none of that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use larder_core::{Epoch, Mode};
+
+use crate::database::{Database, Doc};
+use crate::executor::{Process, Time};
+
+/// The order in which things happened.
+pub(crate) type Seq = u64;
+
+/// A selector, by number.
+pub(crate) type Sel = u32;
+
+/// The coarse clock may be 5 ms behind, and a read looks at it.
+const COARSE: Time = 10_000_000;
+/// Times that cross nodes go through the server's clock, as each node learned it: off by a trip, and a call takes at most
+/// a second.
+const LEARNED: Time = 3_000_000_000;
+
+/// Selectors as text, numbered.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    by_text: BTreeMap<String, Sel>,
+    all: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn sel(&mut self, text: &str) -> Sel {
+        if let Some(sel) = self.by_text.get(text) {
+            return *sel;
+        }
+        let sel = Sel::try_from(self.all.len()).unwrap_or(Sel::MAX);
+        self.by_text.insert(text.to_owned(), sel);
+        self.all.push(text.to_owned());
+        sel
+    }
+
+    pub(crate) fn text(&self, sel: Sel) -> &str {
+        &self.all[sel as usize]
+    }
+}
+
+/// A bound that rises: from when on (by `Seq`) loads must have begun at which `Seq` or later.
+#[derive(Debug, Default)]
+struct Steps(Vec<(Seq, Seq)>);
+
+impl Steps {
+    fn raise(&mut self, from: Seq, bound: Seq) {
+        // A later step that is no higher says nothing.
+        if self.0.last().is_none_or(|(_, last)| bound > *last) {
+            self.0.push((from, bound));
+        }
+    }
+
+    fn at(&self, seq: Seq) -> Seq {
+        let before = self.0.partition_point(|(from, _)| *from <= seq);
+        before.checked_sub(1).map_or(0, |at| self.0[at].1)
+    }
+}
+
+type Bounds = BTreeMap<(Mode, Sel), Steps>;
+
+/// What is in force in one process.
+#[derive(Debug, Default)]
+struct Known {
+    bounds: Bounds,
+    /// Tokens that its log had not reached the last time anybody looked.
+    ahead: Vec<usize>,
+}
+
+/// A call of `invalidate` or `expire`.
+#[derive(Debug)]
+struct Call {
+    process: Process,
+    mode: Mode,
+    selectors: Vec<Sel>,
+    began: Seq,
+    returned: bool,
+}
+
+/// A token that a call has returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub(crate) epoch: Epoch,
+    call: usize,
+}
+
+/// A record in the history of the primary.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    epoch: Epoch,
+    at: Time,
+    bound: Seq,
+}
+
+/// A read under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) process: Process,
+    pub(crate) row: usize,
+    began: Seq,
+    pub(crate) at: Time,
+    /// When this node was last answered by a server that had been deposed.
+    pub(crate) misled: Option<Time>,
+    /// Not older than this token.
+    token: Option<usize>,
+}
+
+/// How a value was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    Fresh,
+    Stale,
+    /// This way of reading does not say.
+    Either,
+}
+
+/// Times that the oracle has to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    pub(crate) disconnected_ttl: Duration,
+    /// Of each resource: ttl and stale window.
+    pub(crate) lives: Vec<(Duration, Duration)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    seq: Seq,
+    pub(crate) names: Names,
+    times: Times,
+    known: BTreeMap<Process, Known>,
+    calls: Vec<Call>,
+    tokens: Vec<Token>,
+    /// The last call of a process for a selector.
+    last: BTreeMap<(Process, Mode, Sel), Seq>,
+    /// What the primary's history holds.
+    ledger: BTreeMap<(Mode, Sel), Vec<Entry>>,
+    /// When a selector was last expired softly: called, or appended.
+    expired: BTreeMap<Sel, Time>,
+    /// The server's clock has been set: what depends on the time it shows is not checked any more.
+    pub(crate) clock_was_set: bool,
+}
+
+/// The guarantee is broken.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) row: Option<usize>,
+    pub(crate) what: String,
+}
+
+impl Oracle {
+    pub(crate) fn new(names: Names, times: Times) -> Self {
+        Oracle {
+            seq: 0,
+            names,
+            times,
+            known: BTreeMap::new(),
+            calls: Vec::new(),
+            tokens: Vec::new(),
+            last: BTreeMap::new(),
+            ledger: BTreeMap::new(),
+            expired: BTreeMap::new(),
+            clock_was_set: false,
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Seq {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// A process begins. Nothing is in force in it yet; its log may reach any token.
+    pub(crate) fn process_begins(&mut self, process: Process) {
+        let ahead = (0..self.tokens.len()).collect();
+        self.known.insert(process, Known { bounds: Bounds::new(), ahead });
+    }
+
+    /// A process dies: what it had only queued is gone with it.
+    pub(crate) fn process_dies(&mut self, process: Process) {
+        self.known.remove(&process);
+    }
+
+    pub(crate) fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// `invalidate` or `expire` is called.
+    pub(crate) fn call(&mut self, process: Process, mode: Mode, selectors: Vec<Sel>, at: Time) -> usize {
+        let began = self.next();
+        for &sel in &selectors {
+            self.last.insert((process, mode, sel), began);
+            if mode == Mode::Soft {
+                self.expired.insert(sel, at);
+            }
+        }
+        self.calls.push(Call { process, mode, selectors, began, returned: false });
+        self.calls.len() - 1
+    }
+
+    /// It returns: (a) from here on, and (b) wherever the log has reached the token.
+    pub(crate) fn returned(&mut self, call: usize, token: Option<Epoch>) {
+        let seq = self.next();
+        let Call { process, mode, selectors, began, returned } = &mut self.calls[call];
+        *returned = true;
+        if let Some(known) = self.known.get_mut(process) {
+            for &sel in selectors.iter() {
+                known.bounds.entry((*mode, sel)).or_default().raise(seq, *began);
+            }
+        }
+        if let Some(epoch) = token {
+            self.tokens.push(Token { epoch, call });
+            self.known.values_mut().for_each(|known| known.ahead.push(self.tokens.len() - 1));
+        }
+    }
+
+    /// A record enters the primary's history: (c) counts from here. It carries whatever its writer had called before for
+    /// these selectors. An "everything" that nobody has called is a queue that overflowed, and carries all that was called.
+    pub(crate) fn appended(
+        &mut self,
+        process: Process,
+        mode: Mode,
+        selectors: &[Sel],
+        epoch: Epoch,
+        at: Time,
+    ) {
+        let everything = self.names.sel("*");
+        for &sel in selectors {
+            let mut bound = self.last.get(&(process, mode, sel)).copied();
+            if bound.is_none() && sel == everything {
+                let all = self.last.iter().filter(|((of, _, _), _)| *of == process);
+                bound = all.map(|(_, seq)| *seq).max();
+            }
+            let Some(bound) = bound else { continue };
+            self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound });
+            if mode == Mode::Soft {
+                self.expired.insert(sel, at);
+            }
+        }
+    }
+
+    /// A primary was lost, and these records with it.
+    pub(crate) fn lost(&mut self, epochs: &[Epoch]) {
+        let lost: BTreeSet<_> = epochs.iter().map(|epoch| (epoch.line, epoch.at)).collect();
+        for entries in self.ledger.values_mut() {
+            entries.retain(|entry| !lost.contains(&(entry.epoch.line, entry.epoch.at)));
+        }
+    }
+
+    /// A read starts, on a node that says which tokens its log has reached.
+    pub(crate) fn read_begins(
+        &mut self,
+        process: Process,
+        row: usize,
+        at: Time,
+        misled: Option<Time>,
+        token: Option<usize>,
+        reached: impl Fn(Epoch) -> bool,
+    ) -> Reading {
+        self.look(process, reached);
+        Reading { process, row, began: self.next(), at, misled, token }
+    }
+
+    /// Which tokens has a node reached by now?
+    pub(crate) fn look(&mut self, process: Process, reached: impl Fn(Epoch) -> bool) {
+        let seq = self.next();
+        let Oracle { known, tokens, calls, .. } = self;
+        let Some(known) = known.get_mut(&process) else { return };
+        let bounds = &mut known.bounds;
+        known.ahead.retain(|&token| {
+            let ahead = !reached(tokens[token].epoch);
+            if !ahead {
+                let call = &calls[tokens[token].call];
+                for &sel in &call.selectors {
+                    bounds.entry((call.mode, sel)).or_default().raise(seq, call.began);
+                }
+            }
+            ahead
+        });
+    }
+
+    /// At the end all is well, and all must be in force everywhere: what a living process has called, delivered or not, and
+    /// what is in the log, whoever wrote it.
+    pub(crate) fn all_in_force(&mut self) {
+        let seq = self.next();
+        let mut force: Vec<(Mode, Sel, Seq)> = Vec::new();
+        for call in self.calls.iter().filter(|call| call.returned && self.known.contains_key(&call.process)) {
+            force.extend(call.selectors.iter().map(|&sel| (call.mode, sel, call.began)));
+        }
+        for ((mode, sel), entries) in &self.ledger {
+            force.extend(entries.iter().map(|entry| (*mode, *sel, entry.bound)));
+        }
+        force.sort_unstable_by_key(|(_, _, bound)| *bound);
+        for known in self.known.values_mut() {
+            for &(mode, sel, bound) in &force {
+                known.bounds.entry((mode, sel)).or_default().raise(seq, bound);
+            }
+        }
+    }
+
+    /// A read has returned a value: was it allowed to?
+    pub(crate) fn check(
+        &self,
+        reading: &Reading,
+        doc: Doc,
+        called: Called,
+        db: &Database,
+    ) -> Result<(), String> {
+        if doc.row != reading.row {
+            return Err(format!("the value of another row, {}", db.rows[doc.row].name));
+        }
+        let Some(load) = db.loads.get(doc.load) else { return Err("a value that nobody loaded".to_owned()) };
+        let row = &db.rows[doc.row];
+        let carried = || row.selectors.iter().chain(&load.tags).copied();
+        for sel in carried() {
+            self.check_orders(reading, sel, Mode::Hard, load.began)?;
+            self.check_time(reading, sel, Mode::Hard, load.began)?;
+        }
+        let soft =
+            || carried().filter_map(|sel| self.check_orders(reading, sel, Mode::Soft, load.began).err());
+        if called == Called::Fresh {
+            if let Some(broken) = soft().next() {
+                return Err(format!("{broken}, and it was called fresh"));
+            }
+            for sel in carried() {
+                self.check_time(reading, sel, Mode::Soft, load.began)?;
+            }
+        }
+        if self.clock_was_set {
+            return Ok(());
+        }
+        let (ttl, window) = self.times.lives[row.resource];
+        let past = |since: Time, life: Duration| {
+            reading.at > since.saturating_add(nanos(life)).saturating_add(LEARNED)
+        };
+        // A flight's result is handed to those who wait when the load ends, whenever they began to read.
+        if called == Called::Fresh && past(load.ended_at, ttl) {
+            return Err("it was called fresh beyond its ttl".to_owned());
+        }
+        if past(load.ended_at, ttl + window) {
+            return Err("it was returned beyond its ttl and stale window".to_owned());
+        }
+        // The window begins with an expiry: the last one, for an entry that nobody has looked at in between.
+        let expired =
+            carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
+        if let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) {
+            let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
+            if last.is_some_and(|last| past(last, window)) {
+                return Err(format!("`{}` was expired, and its stale window is over", self.names.text(sel)));
+            }
+        }
+        Ok(())
+    }
+
+    /// (a) and (b), and what the caller has asked for by a token.
+    fn check_orders(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq) -> Result<(), String> {
+        let known = self.known.get(&reading.process);
+        let steps = known.and_then(|known| known.bounds.get(&(mode, sel)));
+        let bound = steps.map_or(0, |steps| steps.at(reading.began));
+        if began < bound {
+            return Err(format!(
+                "its load began at {began}; `{}` was {} at {bound}, which was in force on this node (a, b) when the read \
+                 began at {}",
+                self.names.text(sel),
+                done(mode),
+                reading.began
+            ));
+        }
+        let Some(token) = reading.token else { return Ok(()) };
+        let call = &self.calls[self.tokens[token].call];
+        if call.mode == mode && call.selectors.contains(&sel) && began < call.began {
+            return Err(format!(
+                "its load began at {began}; the read wanted at least the token {} of the call at {}, by which `{}` was {}",
+                self.tokens[token].epoch,
+                call.began,
+                self.names.text(sel),
+                done(mode)
+            ));
+        }
+        Ok(())
+    }
+
+    /// (c).
+    fn check_time(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq) -> Result<(), String> {
+        let grace = nanos(self.times.disconnected_ttl) + COARSE;
+        let long_ago = |at: Time| at.saturating_add(grace) < reading.at;
+        if reading.misled.is_some_and(|at| !long_ago(at)) {
+            return Ok(());
+        }
+        let entries = self.ledger.get(&(mode, sel)).into_iter().flatten();
+        let over =
+            entries.filter(|entry| began < entry.bound && long_ago(entry.at)).min_by_key(|entry| entry.at);
+        match over {
+            None => Ok(()),
+            Some(entry) => Err(format!(
+                "its load began at {began}; `{}` was {} at {}, and {} ms have passed since that was appended at {} (c)",
+                self.names.text(sel),
+                done(mode),
+                entry.bound,
+                (reading.at - entry.at) / 1_000_000,
+                entry.epoch
+            )),
+        }
+    }
+}
+
+fn done(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Hard => "invalidated",
+        Mode::Soft => "expired",
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> Time {
+    Time::try_from(duration.as_nanos()).unwrap_or(Time::MAX)
+}

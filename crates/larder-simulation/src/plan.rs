@@ -1,0 +1,106 @@
+//! What a seed decides before anything happens: how many nodes, how long things live, what may go wrong. Every seed leaves
+//! most faults out, so that each is met alone, in few company and in much.
+
+use std::time::Duration;
+
+use larder_core::testing::RedisOptions;
+use larder_core::{BreakerOptions, Policy};
+
+use crate::chance::Chance;
+use crate::database::RESOURCES;
+use crate::faults::Fault;
+use crate::oracle::Times;
+
+/// The load timeout of every policy.
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) operations: usize,
+    pub(crate) rows: u64,
+    pub(crate) policies: Vec<Policy>,
+    /// Which resources have the remote tier, and memory.
+    pub(crate) tiers: Vec<(bool, bool)>,
+    pub(crate) disconnected_ttl: Duration,
+    pub(crate) stamp_limit: usize,
+    pub(crate) redis: RedisOptions,
+    pub(crate) breaker: BreakerOptions,
+    /// How long a trip between node and server takes.
+    pub(crate) delay: (Duration, Duration),
+    /// Between operations, on average.
+    pub(crate) gap_ms: u64,
+    /// Of a hundred steps, how many break something.
+    pub(crate) fault_rate: u64,
+    pub(crate) faults: Vec<Fault>,
+    /// Selectors that name nothing, so that tables and stamps fill up: of how many.
+    pub(crate) noise: u64,
+    /// Of a hundred GETs... of a hundred nodes, how many read values from a replica.
+    pub(crate) replica_readers: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(chance: &mut Chance) -> Self {
+        let nodes = match chance.below(100) {
+            0..60 => chance.between(2, 3),
+            60..88 => chance.between(4, 6),
+            88..97 => chance.between(7, 10),
+            _ => chance.between(11, 20),
+        };
+        let (mut policies, mut tiers) = (Vec::new(), Vec::new());
+        for _ in RESOURCES {
+            let window = if chance.percent(30) { Duration::ZERO } else { chance.millis(2000, 40_000) };
+            let policy = Policy::ttl(chance.millis(5000, 90_000))
+                .stale_while_revalidate(window)
+                .jitter(0.1)
+                .load_timeout(LOAD_TIMEOUT);
+            let (policy, has) = match chance.below(100) {
+                0..8 => (policy.memory_only(), (false, true)),
+                8..20 => (policy.remote_only(), (true, false)),
+                _ => (policy, (true, true)),
+            };
+            policies.push(policy);
+            tiers.push(has);
+        }
+        let calm = chance.percent(12);
+        let clocks = chance.percent(35);
+        let some = chance.pick(&[15, 30, 60]);
+        let faults: Vec<_> = Fault::ALL
+            .into_iter()
+            .filter(|fault| (*fault != Fault::ServerClock || clocks) && chance.percent(some))
+            .collect();
+        let least = chance.between(50, 500);
+        Plan {
+            nodes: usize::try_from(nodes).unwrap_or(2),
+            operations: 500 + chance.index(100),
+            rows: chance.between(1, 4),
+            policies,
+            tiers,
+            disconnected_ttl: chance.millis(3000, 15_000),
+            stamp_limit: chance.pick(&[16, 16, 64, 256, 65_536]),
+            redis: RedisOptions {
+                stamp_limit: chance.pick(&[8, 12, 24, 65_536]),
+                records: chance.pick(&[4, 16, 10_000]),
+                replica: chance.percent(75).then(|| chance.millis(1, 400)),
+            },
+            breaker: BreakerOptions { failures: 5, open_for: chance.millis(1000, 8000) },
+            delay: (Duration::from_micros(least), Duration::from_micros(least * chance.between(1, 20))),
+            gap_ms: chance.between(40, 400),
+            fault_rate: if calm || faults.is_empty() { 0 } else { chance.between(2, 12) },
+            faults,
+            noise: chance.pick(&[0, 4, 40, 400]),
+            replica_readers: chance.pick(&[0, 0, 50]),
+        }
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            disconnected_ttl: self.disconnected_ttl,
+            lives: self
+                .policies
+                .iter()
+                .map(|policy| (policy.time_to_live(), policy.stale_window()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A run: nodes, servers, and a script that the seed writes as it goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use larder_core::testing::{Happening, Path, TestRedis, TestRemote, Watcher};
+use larder_core::{Epoch, Mode};
+use parking_lot::Mutex;
+
+use crate::application::{self, Held};
+use crate::chance::Chance;
+use crate::database::Database;
+use crate::executor::{Executor, Machine, Process, Time};
+use crate::oracle::{Names, Oracle, nanos};
+use crate::plan::Plan;
+use crate::site::{Facts, NETWORK, Site, spawn};
+use crate::trace::Trace;
+use crate::{Counts, Outcome};
+
+/// How long a slot is kept before it is filled or dropped.
+const SLOT_AGE: Time = 5_000_000_000;
+/// Slots held at one time.
+const SLOTS: usize = 8;
+
+type Ending = Box<dyn FnOnce(&mut World)>;
+
+pub(crate) struct World {
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) redis: Arc<TestRedis>,
+    pub(crate) facts: Arc<Mutex<Facts>>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) chance: Chance,
+    /// By node; the process that runs now.
+    pub(crate) sites: Vec<Arc<Site>>,
+    pub(crate) paused: BTreeSet<Process>,
+    pub(crate) slots: Vec<Held>,
+    /// What is still to end, and when.
+    pub(crate) endings: Vec<(Time, Ending)>,
+    processes: Process,
+    broken: Arc<AtomicBool>,
+}
+
+/// Runs a seed.
+pub(crate) fn run(seed: u64, traced: bool) -> Outcome {
+    let mut world = World::new(seed, traced);
+    world.play();
+    if !world.is_broken() {
+        world.come_to_rest();
+    }
+    world.end(seed)
+}
+
+impl World {
+    fn new(seed: u64, traced: bool) -> Self {
+        let mut chance = Chance::new(seed);
+        let plan = Arc::new(Plan::new(&mut chance));
+        let executor = Executor::new(chance.fork());
+        let mut names = Names::default();
+        let db = Database::new(plan.rows, &mut names);
+        let facts = Arc::new(Mutex::new(Facts {
+            db,
+            oracle: Oracle::new(names, plan.times()),
+            counts: Counts::default(),
+            trace: Trace::new(traced),
+            violation: None,
+            calm: false,
+        }));
+        let network = Machine::new(&executor, NETWORK, Duration::ZERO, chance.fork());
+        let watch = watcher(&executor, &facts);
+        let redis = TestRedis::watched(network, plan.redis, Some(watch));
+        let mut world = World {
+            executor,
+            redis,
+            facts,
+            plan,
+            chance,
+            sites: Vec::new(),
+            paused: BTreeSet::new(),
+            slots: Vec::new(),
+            endings: Vec::new(),
+            processes: NETWORK,
+            broken: Arc::default(),
+        };
+        for node in 0..world.plan.nodes {
+            world.begin_process(node);
+        }
+        world
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) || self.facts.lock().violation.is_some()
+    }
+
+    pub(crate) fn say(&self, text: impl FnOnce() -> String) {
+        let now = self.executor.now();
+        self.facts.lock().trace.say(now, None, text);
+    }
+
+    pub(crate) fn count(&self, name: &'static str, text: impl FnOnce() -> String) {
+        let now = self.executor.now();
+        let mut facts = self.facts.lock();
+        facts.counts.add(name);
+        facts.trace.say(now, None, || format!("*** {}", text()));
+    }
+
+    /// A node begins, or begins again after its death.
+    pub(crate) fn begin_process(&mut self, node: usize) {
+        self.processes += 1;
+        let process = self.processes;
+        // Monotonic clocks of different machines have nothing to do with each other.
+        let ahead = self.chance.millis(0, 10_000_000);
+        let machine = Machine::new(&self.executor, process, ahead, self.chance.fork());
+        let remote = TestRemote::on(self.redis.clone(), machine.clone(), process);
+        let (delay, from_replica) = (self.plan.delay, self.chance.percent(self.plan.replica_readers));
+        remote.set(|faults| {
+            Path::ALL.into_iter().for_each(|path| faults.on(path).delay = Some(delay));
+            faults.read_from_replica = from_replica;
+        });
+        let site = Site::new(node, machine, remote, self.facts.clone(), self.chance.fork());
+        self.facts.lock().oracle.process_begins(process);
+        self.say(|| format!("{site}: begins"));
+        spawn(&site, site.clone().start(self.plan.clone()));
+        match self.sites.get_mut(node) {
+            Some(place) => *place = site,
+            None => self.sites.push(site),
+        }
+    }
+
+    /// Lets the world run for a while; ends what is due to end.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let until = self.executor.now() + nanos(time);
+        loop {
+            let due = self.endings.iter().map(|(at, _)| *at).min().filter(|at| *at <= until);
+            self.executor.run_until(due.unwrap_or(until));
+            if self.is_broken() {
+                return;
+            }
+            let Some(due) = due else { return };
+            // In the order in which they were made.
+            if let Some(at) = self.endings.iter().position(|(at, _)| *at == due) {
+                let (_, ending) = self.endings.remove(at);
+                ending(self);
+            }
+        }
+    }
+
+    fn play(&mut self) {
+        self.run_for(Duration::from_millis(50));
+        let mut left = self.plan.operations;
+        while left > 0 && !self.is_broken() {
+            if self.plan.fault_rate > 0 && self.chance.percent(self.plan.fault_rate) {
+                self.break_something();
+            }
+            left -= usize::from(self.operate());
+            match self.chance.below(100) {
+                0..25 => {}
+                25..50 => {
+                    for _ in 0..self.chance.below(30) {
+                        self.executor.step(self.executor.now());
+                    }
+                }
+                50..97 => {
+                    let gap = self.chance.millis(0, self.plan.gap_ms * 2);
+                    self.run_for(gap);
+                }
+                _ => {
+                    let gap = self.chance.millis(500, 4000);
+                    self.run_for(gap);
+                }
+            }
+        }
+    }
+
+    /// One operation of the application; false if the node it fell on cannot.
+    fn operate(&mut self) -> bool {
+        let site = self.chance.pick(&(0..self.sites.len()).collect::<Vec<_>>());
+        let site = self.sites[site].clone();
+        if self.paused.contains(&site.process()) || site.app().is_none() {
+            // Time must pass, or it never can.
+            self.run_for(Duration::from_millis(20));
+            return false;
+        }
+        let rows = self.facts.lock().db.rows.len();
+        // Some rows are hot.
+        let row = self.chance.index(rows).min(self.chance.index(rows));
+        match self.chance.below(100) {
+            0..62 => {
+                // Several at once, now and then.
+                let times = if self.chance.percent(15) { self.chance.between(2, 5) } else { 1 };
+                for _ in 0..times {
+                    let way = self.chance.below(100);
+                    spawn(&site, application::read(site.clone(), row, way));
+                }
+            }
+            62..70 => self.read_at_least(&site, row),
+            70..84 => {
+                let mode = if self.chance.percent(65) { Mode::Hard } else { Mode::Soft };
+                let commit = self.chance.percent(85);
+                spawn(&site, application::write(site.clone(), row, mode, commit, self.plan.noise));
+            }
+            84..89 => {
+                if self.slots.len() < SLOTS {
+                    self.slots.extend(application::take_slot(&site, row));
+                }
+            }
+            89..94 => self.fill_slot(),
+            94..96 => {
+                // Nothing lies between reading and storing.
+                if let Some(held) = application::take_slot(&site, row) {
+                    application::fill_slot(held);
+                }
+            }
+            _ => spawn(&site, application::update(site.clone(), row)),
+        }
+        true
+    }
+
+    fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
+        let token = {
+            let facts = self.facts.lock();
+            let tokens = facts.oracle.tokens();
+            let recent = tokens.len().min(if self.chance.percent(80) { 3 } else { 1000 });
+            (recent > 0).then(|| {
+                let at = tokens.len() - 1 - self.chance.index(recent);
+                (at, tokens[at].epoch)
+            })
+        };
+        if let Some((token, epoch)) = token {
+            spawn(site, application::read_at_least(site.clone(), row, token, epoch));
+        }
+    }
+
+    fn fill_slot(&mut self) {
+        let now = self.executor.now();
+        self.slots.retain(|held| now - held.since <= SLOT_AGE);
+        if self.slots.is_empty() {
+            return;
+        }
+        let at = self.chance.index(self.slots.len());
+        if !self.paused.contains(&self.slots[at].site.process()) {
+            application::fill_slot(self.slots.swap_remove(at));
+        }
+    }
+
+    fn end(self, seed: u64) -> Outcome {
+        let (hash, now) = (self.executor.hash(), self.executor.now());
+        let World { executor, facts, sites, slots, endings, .. } = self;
+        drop((slots, endings));
+        executor.end();
+        drop(sites);
+        let mut facts = facts.lock();
+        let violation = facts.violation.take().map(|violation| crate::Violation {
+            what: violation.what,
+            story: match facts.trace.is_on() {
+                true => facts.trace.last(crate::STORY, violation.row),
+                false => String::new(),
+            },
+        });
+        let story = if facts.trace.is_on() { facts.trace.last(usize::MAX, None) } else { String::new() };
+        let counts = std::mem::take(&mut facts.counts);
+        Outcome { seed, hash, lasted: Duration::from_nanos(now), counts, violation, story }
+    }
+}
+
+/// What the servers tell: what is in the primary's history from when on, and that no load is replaced by an earlier one.
+fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
+    // Weak: the run's tasks hold the servers.
+    let (executor, facts) = (Arc::downgrade(executor), Arc::downgrade(facts));
+    Box::new(move |happening| {
+        let (Some(executor), Some(facts)) = (executor.upgrade(), facts.upgrade()) else { return };
+        let (now, facts) = (executor.now(), &mut *facts.lock());
+        if let Some((by, append)) = happening.invalidation() {
+            let Happening::Appended { record, .. } = happening else { return };
+            let names = &mut facts.oracle.names;
+            let selectors: Vec<_> = append.selectors.iter().map(|text| names.sel(text)).collect();
+            facts.oracle.appended(by, append.mode, &selectors, record.epoch, now);
+        }
+        match happening {
+            Happening::Appended { by, primary, record } => facts.trace.say(now, None, || {
+                format!("redis: {} by process {by}, primary: {primary}: {:?}", record.epoch, record.body)
+            }),
+            Happening::Stored { key, over, epoch } => {
+                facts.trace.say(now, None, || {
+                    format!("redis: {} stored, {epoch} over {over:?}", String::from_utf8_lossy(key))
+                });
+                let is_later = |over: &Epoch| over.line == epoch.line && over.at > epoch.at;
+                if let Some(over) = over.filter(is_later) {
+                    let key = String::from_utf8_lossy(key);
+                    facts.break_promise(
+                        None,
+                        format!("{key} was replaced by an earlier load: {over} by {epoch}"),
+                    );
+                }
+            }
+        }
+    })
+}
