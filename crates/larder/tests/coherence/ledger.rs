@@ -163,9 +163,8 @@ impl Ledger {
             let write = &books.writes[usize::try_from(*number).unwrap() - 1];
             let in_force = books.in_force(write, node, token, began);
             if !write.hard {
-                // Until then may be served what this, or a later one, has made stale.
-                let returned = write.returned.map_or(began, |(at, _)| at);
-                expired = expired.max(returned.plus(STALE_WINDOW + WINDOW_SLACK));
+                // The window begins with the last record that expires the entry, which may be this one.
+                expired = expired.max(books.window_end(write));
             }
             if in_force {
                 floor.fresh = floor.fresh.max(*number);
@@ -268,7 +267,22 @@ impl Books {
             return true;
         }
         // (c): everywhere after `disconnected_ttl`, unless the primary may have lost it.
-        let lost = self.losses.is_some_and(|(since, until)| (since..=until).contains(&returned));
-        !lost && now > returned.plus(DISCONNECTED_TTL + SLACK)
+        !self.may_be_lost(returned) && now > returned.plus(DISCONNECTED_TTL + SLACK)
+    }
+
+    /// Until when may be returned, as stale, what an `expire` has made stale? One that was queued, or lost and sent again,
+    /// has its record at an unknown time.
+    fn window_end(&self, write: &Write) -> Moment {
+        match write.returned {
+            Some((returned, Some(_))) if !self.may_be_lost(returned) => {
+                returned.plus(STALE_WINDOW + WINDOW_SLACK)
+            }
+            _ => Moment::from_nanos(u64::MAX),
+        }
+    }
+
+    /// May a record that was acknowledged by then be lost with its primary?
+    fn may_be_lost(&self, acknowledged: Moment) -> bool {
+        self.losses.is_some_and(|(since, until)| (since..=until).contains(&acknowledged))
     }
 }
