@@ -4,7 +4,7 @@
 //! database before that write was committed, so its load began before: where the write's invalidation is in force, no
 //! read may return it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ struct Books {
     of: HashMap<String, Vec<u64>>,
     /// How far the log of a node has come, by line.
     reached: HashMap<(usize, u64), u64>,
+    /// Nodes that were stopped and whose clocks may stand still yet.
+    asleep: HashSet<usize>,
     /// Within these times an acknowledged record may be lost with its primary.
     losses: Option<(Moment, Moment)>,
     tally: Tally,
@@ -130,6 +132,15 @@ impl Ledger {
     /// The log of `node` has come so far.
     pub(crate) fn reached(&self, node: usize, position: Epoch) {
         self.books.lock().reach(node, position);
+    }
+
+    /// A node is about to be stopped. Until it is [`awake`](Self::awake) the time is not what it believes.
+    pub(crate) fn asleep(&self, node: usize) {
+        self.books.lock().asleep.insert(node);
+    }
+
+    pub(crate) fn awake(&self, node: usize) {
+        self.books.lock().asleep.remove(&node);
     }
 
     /// From now on a primary loses what it acknowledges.
@@ -266,8 +277,10 @@ impl Books {
         if reached || asked.is_some_and(|asked| asked.line == token.line && asked.at >= token.at) {
             return true;
         }
-        // (c): everywhere after `disconnected_ttl`, unless the primary may have lost it.
-        !self.may_be_lost(returned) && now > returned.plus(DISCONNECTED_TTL + SLACK)
+        // (c): everywhere after `disconnected_ttl`, unless the primary may have lost it. A process that was stopped knows
+        // that time has passed once the thread that sets its clock has run: the one thing that it may do late.
+        let knows = !self.asleep.contains(&node) && !self.may_be_lost(returned);
+        knows && now > returned.plus(DISCONNECTED_TTL + SLACK)
     }
 
     /// Until when may be returned, as stale, what an `expire` has made stale? One that was queued, or lost and sent again,

@@ -1,12 +1,14 @@
 //! What a node does in its process: a cache, and answers to what it is asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder::units::{HOUR, SECOND};
 use larder::{
     Arrival, BreakerOptions, Cache, Claim, Delivery, Epoch, Fill, Flown, Found, Json, Lead, LookedUp,
     Namespace, Outcome, Policy, Selector, redis::Redis,
 };
+use larder_testkit::wait_until;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
@@ -16,6 +18,10 @@ use crate::wire::{self, Caller};
 
 /// How often a reader that joined a load comes away with nothing before it is a failure.
 const ATTEMPTS: usize = 100;
+
+const SOON: Duration = Duration::from_secs(10);
+/// How far behind the clock of a process that runs may be: far less than what tests tell apart.
+const CLOCK_LAG: Duration = Duration::from_millis(50);
 
 type Answer = Result<String, String>;
 
@@ -80,6 +86,7 @@ impl Server {
                 Ok(delivered(&self.cache.expire([Selector::parse(selector).unwrap()]).await))
             }
             ["health"] => Ok(self.health()),
+            ["awake"] => Ok(self.awake().await),
             ["hits"] => {
                 let stats = self.cache.stats();
                 let sum =
@@ -88,6 +95,13 @@ impl Server {
             }
             _ => Err(format!("what is {question:?}")),
         }
+    }
+
+    /// Waits until the clock that hits read shows the time again, and says so.
+    async fn awake(&self) -> String {
+        let (runtime, clock) = (self.cache.runtime(), self.cache.runtime().coarse_clock());
+        wait_until(SOON, "the clock to go on", || runtime.now().since(clock.now()) < CLOCK_LAG).await;
+        "awake".to_owned()
     }
 
     /// What a health probe shows, as far as tests ask: status, state, own invalidations on their way, position.
