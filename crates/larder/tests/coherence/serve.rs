@@ -8,7 +8,6 @@ use larder::{
     Arrival, BreakerOptions, Cache, Claim, Delivery, Epoch, Fill, Flown, Found, Json, Lead, LookedUp,
     Namespace, Outcome, Policy, Selector, redis::Redis,
 };
-use larder_testkit::wait_until;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
@@ -16,10 +15,9 @@ use crate::rows;
 use crate::trial::{DISCONNECTED_TTL, STALE_WINDOW};
 use crate::wire::{self, Caller};
 
-/// How often a reader that joined a load comes away with nothing before it is a failure.
+/// How often something is tried before it is a failure.
 const ATTEMPTS: usize = 100;
 
-const SOON: Duration = Duration::from_secs(10);
 /// How far behind the clock of a process that runs may be: far less than what tests tell apart.
 const CLOCK_LAG: Duration = Duration::from_millis(50);
 
@@ -100,8 +98,13 @@ impl Server {
     /// Waits until the clock that hits read shows the time again, and says so.
     async fn awake(&self) -> String {
         let (runtime, clock) = (self.cache.runtime(), self.cache.runtime().coarse_clock());
-        wait_until(SOON, "the clock to go on", || runtime.now().since(clock.now()) < CLOCK_LAG).await;
-        "awake".to_owned()
+        for _ in 0..ATTEMPTS {
+            if runtime.now().since(clock.now()) < CLOCK_LAG {
+                return "awake".to_owned();
+            }
+            runtime.sleep(CLOCK_LAG).await;
+        }
+        "still asleep".to_owned()
     }
 
     /// What a health probe shows, as far as tests ask: status, state, own invalidations on their way, position.
