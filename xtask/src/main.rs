@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod features;
+mod interleavings;
 mod model;
 mod simulate;
 mod step;
@@ -26,7 +27,11 @@ cargo xtask <command>
   test [-- ARGS]   install redis-server if it is missing, then run every test of the workspace;
                    ARGS go to `cargo test`, as in: cargo xtask test -- -p larder-core lease
   ci               everything CI checks, cheapest first: fmt, tidy, clippy, each combination of features, rustdoc,
-                   the benches compile, and last the tests
+                   the benches compile, the interleavings, and last the tests
+  interleavings [--iterations N] [--seed N] [TEST]
+                   run the concurrent parts of larder-core under N schedules per test (default 1000: seconds), half of
+                   them random, half by PCT; the same seed (default 1) draws the same. A schedule that fails is kept:
+                   --replay FILE TEST runs it again
   tidy             the conventions that no lint knows
   model [-- ARGS]  explore the model of the coherence protocol: all of it takes a quarter of an hour;
                    `-- mutants` shows in seconds that each deliberate mistake is caught
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Some("model") => model::run(&rest),
         Some("simulate") => simulate::run(&rest),
         Some("ci") if rest.is_empty() => ci::run(),
+        Some("interleavings") => interleavings::run(&rest),
         Some("tidy") if rest.is_empty() => tidy::run(),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -39,7 +39,7 @@ use crate::weigh::weigh;
 pub struct Cache {
     pub(crate) engine: Arc<Engine>,
     pub(crate) defaults: Policy,
-    reason: Arc<str>,
+    pub(crate) reason: Arc<str>,
     actor: Arc<str>,
 }
 
@@ -192,6 +192,23 @@ impl Cache {
     /// Cancel safe.
     pub async fn arrive(&self, token: Epoch) -> Arrival {
         self.engine.arrive(token, defaults::ARRIVAL_WAIT).await
+    }
+
+    /// Does `work`, and answers also the token of what was invalidated in this cache meanwhile: of the newest, if there
+    /// were several. `None` if nothing was, without a remote tier, and if any of it has not arrived in the log when the work
+    /// is done (queued, or given up half-way): a token promises that all of it was.
+    ///
+    /// Counted is what happens in the same task. A task that the work spawns is outside; so is everything through
+    /// another cache. Scopes may be nested: each gets what happens in it.
+    ///
+    /// Cancel safe as far as `work` is.
+    pub async fn collect_tokens<T>(&self, work: impl Future<Output = T>) -> (T, Option<Epoch>) {
+        self.engine.collect_tokens(work).await
+    }
+
+    /// Counts a token of a client that was worth nothing, for front doors.
+    pub fn ignore_token(&self) {
+        self.engine.ignore_token();
     }
 
     /// What has been counted since the process began.

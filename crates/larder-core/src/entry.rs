@@ -1,7 +1,6 @@
 //! One entry of the memory tier: a decoded value and what decides whether it may be served.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use crate::key::Key;
 use crate::log::{Epoch, Mark};
 use crate::policy::Lifetime;
 use crate::runtime::Moment;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Any value, shared.
 pub(crate) type AnyValue = Arc<dyn Any + Send + Sync>;

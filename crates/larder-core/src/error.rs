@@ -140,6 +140,14 @@ pub enum NamespaceError {
     },
 }
 
+/// Why a handle was not made refreshable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} has a refreshable handle already, with a loader of its own: clone that one")]
+pub struct RefreshableError {
+    /// The namespace, or sub-resource.
+    pub name: String,
+}
+
 /// Why a pattern invalidated nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pattern:?} is no selector")]

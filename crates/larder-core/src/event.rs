@@ -103,6 +103,28 @@ pub enum Event {
         /// How it was noticed.
         reason: &'static str,
     },
+    /// The service has published an occasion.
+    Published {
+        /// Its name.
+        occasion: String,
+        /// How many handlers ran.
+        handlers: usize,
+        /// How much they failed to do.
+        failures: usize,
+        /// How many loads have begun.
+        refreshes: usize,
+        /// How many more there were.
+        left: usize,
+    },
+    /// A handler has panicked, or could not do all it should.
+    HandlerFailed {
+        /// What was published.
+        occasion: String,
+        /// Its place among the handlers of this name, counted from 1.
+        handler: usize,
+        /// `panicked`, or what it said.
+        reason: String,
+    },
 }
 
 impl Event {
@@ -125,6 +147,8 @@ impl Event {
             Event::Breaker { .. } => "cache_breaker",
             Event::LogState { .. } => "cache_log_state",
             Event::Gap { .. } => "cache_gap",
+            Event::Published { .. } => "cache_published",
+            Event::HandlerFailed { .. } => "cache_handler_failed",
         }
     }
 }
@@ -204,5 +228,9 @@ fn trace(event: &Event) {
         Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
         Event::LogState { from, to } => say!(info, from = from.as_str(), to = to.as_str()),
         Event::Gap { reason } => say!(warn, reason),
+        Event::Published { occasion, handlers, failures, refreshes, left } => {
+            say!(info, occasion, handlers, failures, refreshes, left);
+        }
+        Event::HandlerFailed { occasion, handler, reason } => say!(warn, occasion, handler, reason),
     }
 }

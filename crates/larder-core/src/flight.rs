@@ -7,17 +7,15 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::entry::Entry;
 use crate::key::{Identity, Key};
 use crate::outcome::{Outcome, Tier};
 use crate::runtime::{BoxFuture, OnDrop, Runtime};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, Notify, OnceLock};
 
 const SHARDS: usize = 32;
 
@@ -201,7 +199,7 @@ impl Flights {
             flight.hand_over(runtime);
             return Boarding::Join(flight);
         }
-        if self.open.fetch_add(1, Ordering::AcqRel) >= MOST_FLIGHTS {
+        if self.open.fetch_add(1, Ordering::SeqCst) >= MOST_FLIGHTS {
             self.open.fetch_sub(1, Ordering::AcqRel);
             return Boarding::Full;
         }
@@ -233,7 +231,7 @@ impl Flights {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.open.load(Ordering::Acquire)
+        self.open.load(Ordering::SeqCst)
     }
 
     /// Waits until no load is under way.

@@ -33,16 +33,20 @@ mod error;
 mod event;
 mod flight;
 mod health;
+#[cfg(all(test, larder_shuttle))]
+mod interleavings;
 mod key;
 mod log;
 mod memory;
 mod namespace;
+mod occasion;
 mod outcome;
 mod policy;
 mod remote;
 mod runtime;
 mod selector;
 mod stats;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod units;
@@ -53,17 +57,21 @@ pub use self::cache::Cache;
 pub use self::codec::{Codec, CodecError, Json, Raw};
 pub use self::engine::{Culprit, Delivery, Explained, Explanation, Invalidated, Swept};
 pub use self::envelope::{EPOCH_OFFSET, Reject};
-pub use self::error::{BuildError, LoadError, NamespaceError, PatternError};
+pub use self::error::{BuildError, LoadError, NamespaceError, PatternError, RefreshableError};
 pub use self::event::{Event, Observer};
 pub use self::flight::Failure;
 pub use self::health::{Health, LogHealth, RemoteHealth};
-pub use self::key::{Key, KeyWriter, LoadKey, MAX_TAG_BYTES, ToKey};
+pub use self::key::{FromKey, Key, KeyWriter, LoadKey, MAX_TAG_BYTES, Segments, ToKey};
 pub use self::log::{
     Append, Arrival, Author, Epoch, Lineage, LogState, Mode, NoEpoch, Opened, Record, RecordBody, Stamp,
 };
 pub use self::namespace::{
     AnyKey, AtLeast, Claim, Fill, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader, Resource,
     Slot, Updated,
+};
+pub use self::occasion::{
+    Effect, FieldError, HandlerFailure, Occasion, OnError, PublishError, Published, Reaction, Rule,
+    RuleError, RuleFault, TemplateError,
 };
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};

@@ -149,6 +149,11 @@ impl Memory {
         self.map.remove_if(key, |there| there.0.is(copy));
     }
 
+    /// Is there an entry that is not the one `copy` was taken from?
+    pub(crate) fn has_other(&self, key: &Probe<'_>, copy: &Entry) -> bool {
+        self.map.get(key).is_some_and(|there| !there.0.is(copy))
+    }
+
     pub(crate) fn remove(&self, key: &Probe<'_>) -> bool {
         self.map.remove(key).is_some()
     }

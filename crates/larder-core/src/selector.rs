@@ -7,8 +7,7 @@ use std::hash::BuildHasher;
 use foldhash::quality::RandomState;
 
 use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
-#[cfg(feature = "testing")]
-use crate::testing::QualityState as RandomState;
+use crate::sync::SoundHash;
 
 /// The longest selector taken from text, in bytes.
 const MAX_SELECTOR_BYTES: usize = 4096;
@@ -193,9 +192,9 @@ pub enum SelectorError {
 /// A selector as the stamp table holds it. A collision costs a miss, never a stale answer.
 pub(crate) type SelectorHash = u64;
 
-struct Hasher(std::sync::LazyLock<RandomState>);
+struct Hasher(std::sync::LazyLock<SoundHash>);
 
-static HASHER: Hasher = Hasher(std::sync::LazyLock::new(RandomState::default));
+static HASHER: Hasher = Hasher(std::sync::LazyLock::new(SoundHash::default));
 
 impl Hasher {
     #[inline]

@@ -190,4 +190,8 @@ pub struct Stats {
     pub log: Option<LogHealth>,
     /// Entries that memory has given back to a remote tier that had lost them.
     pub pushed_back: u64,
+    /// What handlers of published events have failed to do: panics, payloads that lacked a field.
+    pub handler_failures: u64,
+    /// Tokens of clients that were worth nothing: unreadable, or of no log this cache knows.
+    pub tokens_ignored: u64,
 }

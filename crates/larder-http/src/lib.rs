@@ -24,7 +24,11 @@
 pub mod admin;
 mod cache;
 mod problem;
+mod read_your_writes;
 pub mod rules;
+mod tokens;
 
 pub use self::admin::{AdminAuth, AdminRouter};
 pub use self::cache::{HeaderStyle, ResponseCache, ResponseCacheService, VaryQuery, WhoMayBypass};
+pub use self::read_your_writes::{ReadYourWrites, ReadYourWritesService};
+pub use self::tokens::{LARDER_EPOCH, Late};

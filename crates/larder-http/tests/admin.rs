@@ -11,8 +11,10 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode};
 use axum::routing;
 use common::*;
-use larder_core::{Cache, Selector};
+use larder_core::testing::{ManualRuntime, TestRemote};
+use larder_core::{Cache, Occasion, Reaction, Remote as _, Selector};
 use larder_http::{AdminAuth, AdminRouter};
+use serde_json::json;
 
 /// A site with warm pages `page:1`, `page:2` (tagged `two ~ #x`) and `post:1`, and an admin API beside it.
 struct Site {
@@ -180,14 +182,107 @@ async fn errors_are_problem_documents_on_every_path() {
     is_problem(&site.ask(Method::GET, "/clear").await, 405);
     is_problem(&site.ask(Method::GET, "").await, 405);
     is_problem(&site.ask(Method::POST, "/stats").await, 405);
+    is_problem(&site.ask(Method::POST, "/metrics").await, 405);
     is_problem(&site.ask(Method::DELETE, "/health").await, 405);
     assert_eq!(site.warm().await, [true; 3]);
 }
 
-const EVERYTHING: [(Method, &str); 6] = [
+/// Sends a body to `POST event`.
+async fn publish(site: &Site, content_type: &str, body: impl Into<Body>) -> Reply {
+    let mut request = with("/admin/cache/event", &[("content-type", content_type)]);
+    *request.method_mut() = Method::POST;
+    *request.body_mut() = body.into();
+    ask(&site.app, request).await
+}
+
+#[tokio::test]
+async fn an_event_runs_the_handlers_and_the_answer_says_what_was_done() {
+    let site = Site::new(|admin| admin).await;
+    let page = |e: &Occasion<'_>| e.text("page.id").map(|id| Reaction::drop([Selector::under(("page", id))]));
+    site.cache.on("page_changed", page).unwrap();
+    site.cache.on("page_changed", |_| Reaction::expire([Selector::tag("list")])).unwrap();
+    let json_type = "application/json; charset=utf-8";
+    let body = r#"{ "name": "page_changed", "payload": { "page": { "id": "1" } } }"#;
+    let reply = publish(&site, json_type, body).await;
+    assert_eq!((reply.status, reply.header("cache-control")), (StatusCode::OK, "no-store"));
+    let done = |patterns: &[&str]| json!({ "patterns": patterns, "state": "delivered", "token": null });
+    let expected = json!({
+        "name": "page_changed", "handlers": 2, "failures": [], "dropped": done(&["page:1:*"]), "expired": done(&["#list"]),
+        "refreshes": 0, "left": 0, "state": "delivered", "token": null,
+    });
+    assert_eq!(json(&reply), expected);
+    assert_eq!(site.warm().await, [false, true, true]);
+
+    let reply = json(&publish(&site, json_type, r#"{"name":"page_changed"}"#).await);
+    let failures = json!([{ "handler": 1, "reason": "the payload has no field page.id" }]);
+    assert_eq!((&reply["failures"], &reply["dropped"]), (&failures, &json!(null)));
+    let reply = json(&publish(&site, json_type, r#"{"name":"nobody"}"#).await);
+    assert_eq!((&reply["handlers"], &reply["state"]), (&json!(0), &json!("delivered")));
+    assert_eq!(site.warm().await, [true; 3]);
+}
+
+/// With a log behind it the answer carries the token that reads on any node may name.
+#[tokio::test]
+async fn the_answer_to_an_event_carries_the_token_of_its_record() {
+    let runtime = ManualRuntime::new(3);
+    let remote = TestRemote::new(runtime.clone());
+    let cache = Cache::builder().remote(remote.clone()).runtime(runtime).build().await.unwrap();
+    cache
+        .on("changed", |_| Reaction::drop([Selector::all()]).and(Reaction::expire([Selector::tag("a")])))
+        .unwrap();
+    let app = AdminRouter::new(&cache).auth(AdminAuth::TrustHost).build();
+    let mut request = with("/event", &[("content-type", "application/json")]);
+    (*request.method_mut(), *request.body_mut()) = (Method::POST, Body::from(r#"{"name":"changed"}"#));
+    let reply = json(&ask(&app, request).await);
+    let records = remote.history(None, 2).await.unwrap();
+    let (last, first) = (records[0].epoch.to_string(), records[1].epoch.to_string());
+    assert_eq!((&reply["dropped"]["token"], &reply["expired"]["token"]), (&json!(first), &json!(last)));
+    assert_eq!((&reply["token"], &reply["state"]), (&json!(last), &json!("delivered")));
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_understood_runs_nothing() {
+    let site = Site::new(|admin| admin).await;
+    site.cache.on("clear", |_| Reaction::drop([Selector::all()])).unwrap();
+    let right = r#"{"name":"clear"}"#;
+    for content_type in ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
+        is_problem(&publish(&site, content_type, right).await, 415);
+    }
+    for wrong in [
+        "",
+        "name=clear",
+        "[]",
+        "{}",
+        r#"{"name":null}"#,
+        r#"{"name":"clear","user_id":7}"#,
+        r#"{"name":"clear"}{}"#,
+        r#"{"name":"a b"}"#,
+        r#"{"name":""}"#,
+    ] {
+        is_problem(&publish(&site, "application/json", wrong).await, 400);
+    }
+    let deep = format!(r#"{{"name":"clear","payload":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
+    is_problem(&publish(&site, "application/json", deep).await, 400);
+    for size in [70_000, 200_000] {
+        let large = format!(r#"{{"name":"clear","payload":"{}"}}"#, "x".repeat(size));
+        is_problem(&publish(&site, "application/json", large).await, 413);
+    }
+    let mut request = with("/admin/cache/event?name=clear", &[("content-type", "application/json")]);
+    (*request.method_mut(), *request.body_mut()) = (Method::POST, Body::from(right));
+    is_problem(&ask(&site.app, request).await, 400);
+    is_problem(&site.ask(Method::GET, "/event").await, 405);
+    assert_eq!(site.warm().await, [true; 3]);
+    assert_eq!(publish(&site, "application/json", right).await.status, StatusCode::OK);
+    assert_eq!(site.warm().await, [false; 3]);
+}
+
+const EVERYTHING: [(Method, &str); 9] = [
     (Method::GET, "/stats"),
+    (Method::GET, "/metrics"),
+    (Method::GET, "/explain?key=page:1"),
     (Method::HEAD, "/stats"),
     (Method::POST, "/clear"),
+    (Method::POST, "/event"),
     (Method::DELETE, "?all=true"),
     (Method::DELETE, "?patern=x"),
     (Method::DELETE, ""),
@@ -309,4 +404,100 @@ async fn patterns_in_answers_read_back_as_selectors() {
         let text = pattern.as_str().unwrap();
         assert_eq!(Selector::parse(text).unwrap().to_string(), text);
     }
+}
+
+/// Two processes on one remote tier, each with pages and an admin API whose proxy signs people in.
+async fn two_sites() -> (Site, Site) {
+    let runtime = ManualRuntime::new(7);
+    let remote = TestRemote::new(runtime.clone());
+    let site = async || {
+        let cache = Cache::builder().runtime(runtime.clone()).remote(remote.clone()).build().await.unwrap();
+        let who = |parts: &http::request::Parts| Some(parts.headers.get("x-user")?.to_str().ok()?.to_owned());
+        let admin = AdminRouter::new(&cache).auth(AdminAuth::identify(who)).build();
+        let app = Router::new()
+            .route("/pages/{id}", routing::get(|| async { "page" }).layer(layer(&cache).id("id")))
+            .nest("/admin/cache", admin);
+        Site { app, cache }
+    };
+    (site().await, site().await)
+}
+
+fn operator(method: &Method, path: &str) -> Request<Body> {
+    from(None, method, path, &[("x-user", "ada")])
+}
+
+/// Who dropped my page, and why? One node is told, another answers.
+#[tokio::test]
+async fn explain_says_who_invalidated_a_key_on_whatever_node_and_why() {
+    let (a, b) = two_sites().await;
+    for site in [&a, &b] {
+        ask(&site.app, get("/pages/7")).await;
+        settle().await;
+    }
+    let warm = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page:7")).await);
+    let verdicts = |document: &serde_json::Value| -> Vec<String> {
+        let entries = document["entries"].as_array().unwrap().iter();
+        entries
+            .map(|e| format!("{} {}", e["tier"].as_str().unwrap(), e["verdict"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(verdicts(&warm), ["memory fresh", "remote fresh"]);
+    assert_eq!(warm["last_invalidated"], serde_json::Value::Null);
+
+    let path = "?key=page:7&reason=typo+in+the+title&sweep=off";
+    let dropped = json(&ask(&a.app, operator(&Method::DELETE, path)).await);
+    assert_eq!((&dropped["state"], &dropped["sweep"]), (&"delivered".into(), &"off".into()));
+    settle().await;
+    let cold = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page%3A7")).await);
+    assert_eq!(verdicts(&cold), ["memory dead", "remote dead"]);
+    let culprit = &cold["last_invalidated"];
+    assert_eq!((&culprit["actor"], &culprit["reason"]), (&"ada".into(), &"typo in the title".into()));
+    assert_eq!((&culprit["epoch"], &culprit["selector"]), (&dropped["token"], &"page:7".into()));
+
+    for query in ["", "?key=", "?key=page:*", "?key=%23tag", "?key=page:7&key=page:8", "?kye=x", "?key=a&x=1"]
+    {
+        is_problem(&ask(&a.app, operator(&Method::GET, &format!("/explain{query}"))).await, 400);
+    }
+    is_problem(&ask(&a.app, from(None, &Method::GET, "/explain?key=page:7", &[])).await, 403);
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_swept_beside_the_answer_or_before_it() {
+    let (a, b) = two_sites().await;
+    let warm = async || {
+        for id in 0..3 {
+            ask(&a.app, get(&format!("/pages/{id}"))).await;
+            settle().await;
+            ask(&b.app, get(&format!("/pages/{id}"))).await;
+        }
+    };
+    warm().await;
+    let waited = json(&ask(&a.app, operator(&Method::DELETE, "?namespace=page&sweep=wait")).await);
+    let counts = serde_json::json!({ "memory": 3, "remote": 3, "complete": true });
+    assert_eq!((&waited["sweep"], &waited["swept"]), (&"done".into(), &counts));
+    assert_eq!(a.cache.stats().memory_entries, 0);
+
+    warm().await;
+    let beside = json(&ask(&a.app, operator(&Method::POST, "/clear?reason=deploy")).await);
+    assert_eq!((&beside["sweep"], beside.get("swept")), (&"started".into(), None));
+    assert_eq!(a.cache.stats().memory_entries, 3, "the answer was not held up");
+    settle().await;
+    assert_eq!(a.cache.stats().memory_entries, 0);
+    let last = json(&ask(&b.app, operator(&Method::GET, "/explain?key=page:1")).await);
+    assert_eq!(last["last_invalidated"]["reason"], "deploy");
+}
+
+#[tokio::test]
+async fn health_tells_how_this_node_stands_to_the_log() {
+    let (a, b) = two_sites().await;
+    let log = async |site: &Site| {
+        let health = json(&ask(&site.app, operator(&Method::GET, "/health")).await);
+        health["remote"]["log"].clone()
+    };
+    drop_all(&a.cache, &["page:1"]).await;
+    settle().await;
+    let (of_a, of_b) = (log(&a).await, log(&b).await);
+    assert_eq!((&of_b["state"], &of_b["gaps"]), (&"following".into(), &0.into()));
+    assert_eq!((&of_b["lag_ms"], &of_b["pending_invalidations"]), (&0.into(), &0.into()));
+    assert!(of_a["position"].is_string() && of_a["position"] == of_b["position"], "{of_a} {of_b}");
 }

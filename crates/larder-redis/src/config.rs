@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use larder_core::{BuildError, Remote, RemoteConfig, Runtime};
 
-use crate::address::{Address, Secret, Url, host_and_port, shown};
+use crate::address::{Address, Secret, Servers};
 use crate::dial::Dialer;
 use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
 use crate::keys::Keys;
 use crate::remote::RedisRemote;
+use crate::url::{DEFAULT_PORT, Url, endpoint, shown};
 
 /// What is used where nothing is set.
 pub mod defaults {
@@ -51,7 +52,9 @@ pub struct Redis {
     connect_timeout: Duration,
     heartbeat: Duration,
     stamp_limit: u32,
+    tls: bool,
     authority: Option<Authority>,
+    sentinel_login: (Option<String>, Option<Secret>),
     log_at: Option<String>,
 }
 
@@ -63,9 +66,11 @@ enum Authority {
 }
 
 impl Redis {
-    /// A server by its URL: `redis://[user][:password]@host[:port][/database]`, `rediss://` for TLS (feature `tls`),
+    /// Servers by their URL. One server: `redis://[user][:password]@host[:port][/database]`, `rediss://` for TLS (feature `tls`),
     /// `unix:///path/to/socket[?db=number]`. `valkey://` and `valkeys://` mean the same as `redis://` and `rediss://`.
-    /// User and password are percent-encoded. The port is 6379 and the database 0 unless the URL says otherwise.
+    /// User and password are percent-encoded. The port is 6379 and the database 0 unless the URL says otherwise. For
+    /// several servers see [`sentinel`](Self::sentinel) and [`cluster`](Self::cluster); `rediss-sentinel://` and
+    /// `rediss-cluster://` are the same over TLS.
     pub fn at(url: impl Into<String>) -> Self {
         Redis {
             url: url.into(),
@@ -77,9 +82,28 @@ impl Redis {
             connect_timeout: defaults::CONNECT_TIMEOUT,
             heartbeat: defaults::HEARTBEAT,
             stamp_limit: defaults::STAMP_LIMIT,
+            tls: false,
             authority: None,
+            sentinel_login: (None, None),
             log_at: None,
         }
+    }
+
+    /// The primary of a service that sentinels watch over: `host:port` of 1 to 64 of them (26379 is the port unless they
+    /// say otherwise), and the name they have for the service. They are asked whenever a connection is opened, and about
+    /// once a second whether the primary is still the same: so a failover is followed, also one that the former primary
+    /// does not know of. As a URL: `redis-sentinel://[user][:password]@host:port,host:port/service[/database]`.
+    pub fn sentinel<S: AsRef<str>>(sentinels: impl IntoIterator<Item = S>, service: impl AsRef<str>) -> Self {
+        Redis::at(format!("redis-sentinel://{}/{}", list(sentinels), service.as_ref()))
+    }
+
+    /// A cluster, by `host:port` of 1 to 64 of its nodes, which know the others. As a URL:
+    /// `redis-cluster://[user][:password]@host:port,host:port`.
+    ///
+    /// Values are spread over all primaries; the log is in one slot, that of `{<prefix>}`. The prefix is all that can be
+    /// chosen about where it is.
+    pub fn cluster<S: AsRef<str>>(nodes: impl IntoIterator<Item = S>) -> Self {
+        Redis::at(format!("redis-cluster://{}", list(nodes)))
     }
 
     /// What the names of all keys begin with: 1 to 64 of `A-Z a-z 0-9 _ . -`. Caches with the same prefix on the same
@@ -135,6 +159,27 @@ impl Redis {
     /// Default: 65 536.
     pub fn stamp_limit(mut self, limit: u32) -> Self {
         self.stamp_limit = limit;
+        self
+    }
+
+    /// Whether to speak TLS (feature `tls`), with sentinels too. `false` takes nothing back from a `rediss` URL. The
+    /// certificates of sentinels and nodes must be for the names or addresses by which they make each other known.
+    /// Default: as the URL says.
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The user to log in to the sentinels with, whose access lists are their own; needs a password. Empty means none.
+    /// Default: none.
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_login.0 = Some(username.into());
+        self
+    }
+
+    /// The password of the sentinels, which is not that of the servers. Empty means none. Default: none.
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_login.1 = Some(Secret::new(password));
         self
     }
 
@@ -196,26 +241,23 @@ impl Redis {
             "it must be 1 to 10000000",
         )?;
 
-        let username = self.username.clone().or(url.username).filter(|name| !name.is_empty());
-        let password =
-            self.password.clone().or(url.password).filter(|password| !password.reveal().is_empty());
-        if let (Some(username), None) = (username.as_deref(), &password) {
-            // Not shown where it comes from the URL: `redis://secret@host` is a password in the wrong place.
-            let shown = if self.username.is_some() { username } else { "***" };
-            return Err(ConfigError::new(
-                "username",
-                shown,
-                "a user needs a password, as in user:password@host",
-            ));
-        }
+        let from_url = (url.username, url.password);
+        let named = (self.username.clone().or(from_url.0), self.password.clone().or(from_url.1));
+        let user = login("username", self.username.is_some(), named)?;
+        let sentinel_user = login("sentinel_username", true, self.sentinel_login.clone())?;
         let database = self.database.unwrap_or(url.address.database);
-        let address = Address { database, ..url.address };
+        let address = Address { database, tls: url.address.tls || self.tls, ..url.address };
+        let is_cluster = matches!(address.servers, Servers::Cluster { .. });
+        check(!is_cluster || database == 0, "database", database, "a cluster has one database, 0")?;
+        let is_sentinel = matches!(address.servers, Servers::Sentinel { .. });
+        let idle = !is_sentinel && sentinel_user.is_some();
+        check(!idle, "sentinel_password", "***", "it is of use with sentinels only")?;
         Ok(Settings {
             dialer: self.dialer(&address)?,
-            log_server: self.log_server()?,
+            log_server: self.log_server(&address)?,
             address,
-            username,
-            password,
+            login: user,
+            sentinel_login: sentinel_user,
             keys: Keys::new(&self.prefix),
             prefix: self.prefix,
             connections: self.connections,
@@ -225,12 +267,12 @@ impl Redis {
         })
     }
 
-    fn log_server(&self) -> Result<Option<Endpoint>, ConfigError> {
-        let endpoint = |text: &String| {
-            let (host, port) = host_and_port(text).map_err(|rule| ConfigError::new("log_at", text, rule))?;
-            Ok(Endpoint::Tcp { host, port })
-        };
-        self.log_at.as_ref().map(endpoint).transpose()
+    fn log_server(&self, address: &Address) -> Result<Option<Endpoint>, ConfigError> {
+        let Some(log_at) = &self.log_at else { return Ok(None) };
+        let alone = matches!(address.servers, Servers::One(_));
+        check(alone, "log_at", log_at, "it is of use with one server only")?;
+        let server = endpoint(log_at, DEFAULT_PORT);
+        Ok(Some(server.map_err(|rule| ConfigError::new("log_at", log_at, rule))?))
     }
 
     fn dialer(&self, address: &Address) -> Result<Dialer, ConfigError> {
@@ -238,8 +280,12 @@ impl Redis {
             let rule = "an authority is of use with a rediss:// url only";
             return Err(ConfigError::new("ca_certificate", authority, rule));
         }
-        if cfg!(not(unix)) && matches!(address.server, Endpoint::Unix { .. }) {
+        let on_socket = matches!(address.servers, Servers::One(Endpoint::Unix { .. }));
+        if on_socket && cfg!(not(unix)) {
             return Err(ConfigError::new("url", shown(&self.url), "this system has no such sockets"));
+        }
+        if on_socket && address.tls {
+            return Err(ConfigError::new("tls", true, "there is no TLS on a socket of this machine"));
         }
         if address.tls { self.tls_dialer(address) } else { Ok(Dialer::default()) }
     }
@@ -248,9 +294,11 @@ impl Redis {
     fn tls_dialer(&self, address: &Address) -> Result<Dialer, ConfigError> {
         use crate::tls::Tls;
 
-        if let Endpoint::Tcp { host, .. } = &address.server
-            && !Tls::can_name(host)
-        {
+        let nameless = |server: &Endpoint| match server {
+            Endpoint::Tcp { host, .. } => !Tls::can_name(host),
+            Endpoint::Unix { .. } => false,
+        };
+        if address.servers.named().iter().any(nameless) {
             let rule = "the host must be a name or an address that a certificate can be for";
             return Err(ConfigError::new("url", shown(&self.url), rule));
         }
@@ -269,6 +317,30 @@ impl Redis {
     fn tls_dialer(&self, _address: &Address) -> Result<Dialer, ConfigError> {
         let rule = "TLS needs the feature `tls` of larder-redis, which is off";
         Err(ConfigError::new("url", shown(&self.url), rule))
+    }
+}
+
+fn list<S: AsRef<str>>(servers: impl IntoIterator<Item = S>) -> String {
+    let servers: Vec<S> = servers.into_iter().collect();
+    servers.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",")
+}
+
+/// Who to log in as; `None` without a password. `shown` says whether a wrong name may be shown.
+fn login(
+    option: &'static str,
+    shown: bool,
+    (username, password): (Option<String>, Option<Secret>),
+) -> Result<Option<Login>, ConfigError> {
+    let username = username.filter(|name| !name.is_empty());
+    let password = password.filter(|password| !password.reveal().is_empty());
+    match (username, password) {
+        (username, Some(password)) => Ok(Some(Login { username, password })),
+        (None, None) => Ok(None),
+        (Some(username), None) => {
+            // `redis://secret@host` is a password in the wrong place.
+            let shown = if shown { username.as_str() } else { "***" };
+            Err(ConfigError::new(option, shown, "a user needs a password, as in user:password@host"))
+        }
     }
 }
 
@@ -293,6 +365,8 @@ impl fmt::Debug for Redis {
             .field("connect_timeout", &self.connect_timeout)
             .field("heartbeat", &self.heartbeat)
             .field("stamp_limit", &self.stamp_limit)
+            .field("tls", &self.tls)
+            .field("sentinel_login", &self.sentinel_login)
             .field("ca_certificate", &self.authority.as_ref().map(ToString::to_string))
             .finish()
     }
@@ -317,6 +391,14 @@ impl fmt::Display for Authority {
     }
 }
 
+/// Who to log in as.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    /// `None`: the server's `default` user.
+    pub(crate) username: Option<String>,
+    pub(crate) password: Secret,
+}
+
 /// The checked form.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -324,8 +406,8 @@ pub(crate) struct Settings {
     /// Where the log is, if not where the values are.
     pub(crate) log_server: Option<Endpoint>,
     pub(crate) address: Address,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
+    pub(crate) login: Option<Login>,
+    pub(crate) sentinel_login: Option<Login>,
     pub(crate) prefix: String,
     pub(crate) keys: Keys,
     pub(crate) connections: usize,

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use crate::end::End;
 use crate::endpoint::Endpoint;
 use crate::greet;
-use crate::lane::{Failure, Lane, Purpose};
+use crate::lane::{Failure, OwnLane, Purpose};
 use crate::link::Wiring;
 
 /// How much longer than it was to take an answer may take, before the connection counts as dead.
@@ -31,19 +31,6 @@ pub(crate) struct Follower {
     idle: Mutex<Option<OwnLane>>,
 }
 
-/// A connection that ends when it is dropped.
-#[derive(Debug)]
-struct OwnLane {
-    lane: Arc<Lane>,
-    end: Arc<End>,
-}
-
-impl Drop for OwnLane {
-    fn drop(&mut self) {
-        self.end.let_go();
-    }
-}
-
 impl Follower {
     pub(crate) async fn open(
         wiring: &Arc<Wiring>,
@@ -56,15 +43,15 @@ impl Follower {
             end: Arc::clone(end),
             idle: Mutex::new(None),
         };
-        let line = follower.line().await?;
-        *follower.idle.lock().await = Some(line);
+        let lane = follower.fresh().await?;
+        *follower.idle.lock().await = Some(lane);
         Ok(follower)
     }
 
-    async fn line(&self) -> Result<OwnLane, String> {
+    async fn fresh(&self) -> Result<OwnLane, String> {
         let end = End::part_of(&self.end);
         let lane = greet::open(&self.wiring, &self.server, Purpose::Log, &end).await?;
-        Ok(OwnLane { lane, end })
+        Ok(OwnLane::new(lane, end))
     }
 
     /// Asks what takes up to `wait` by its nature. One question at a time: others wait for their turn.
@@ -77,14 +64,14 @@ impl Follower {
     ) -> Result<Vec<Result<Value, Failure>>, RemoteError> {
         let mut idle = self.idle.lock().await;
         // Taken out: whoever drops this future half-way drops the connection, too.
-        let line = match idle.take() {
-            Some(line) => line,
-            None => self.line().await.map_err(|reason| RemoteError::disconnected(self.end.set(reason)))?,
+        let lane = match idle.take() {
+            Some(lane) => lane,
+            None => self.fresh().await.map_err(|reason| RemoteError::disconnected(self.end.set(reason)))?,
         };
-        match line.lane.ask_patiently(questions, &*self.wiring.runtime, wait, GRACE).await {
+        match lane.lane().ask_patiently(questions, &*self.wiring.runtime, wait, GRACE).await {
             Some(answers) => {
                 let answers = answers?;
-                *idle = Some(line);
+                *idle = Some(lane);
                 Ok(answers)
             }
             None => Err(RemoteError::timeout(wait + GRACE)),

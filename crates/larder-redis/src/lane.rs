@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    server: Endpoint,
     connection: MultiplexedConnection,
     purpose: Purpose,
     end: Arc<End>,
@@ -59,7 +60,12 @@ impl Lane {
         let opened = MultiplexedConnection::new_with_config(&silent, stream, config).await;
         let (connection, driver) = opened.map_err(|error| error.to_string())?;
         runtime.spawn(Box::pin(drive(driver, Arc::clone(end))));
-        Ok(Arc::new(Lane { connection, purpose, end: Arc::clone(end), received }))
+        Ok(Arc::new(Lane { server: server.clone(), connection, purpose, end: Arc::clone(end), received }))
+    }
+
+    /// Whom it connects to.
+    pub(crate) fn server(&self) -> &Endpoint {
+        &self.server
     }
 
     /// Sends one command. An answer that is an error of the server is a refusal.
@@ -147,6 +153,41 @@ impl Lane {
             () = beat => {}
             _ = self.end.wait() => {}
         }
+    }
+}
+
+/// A connection by itself, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct OwnLane {
+    lane: Arc<Lane>,
+    end: Arc<End>,
+}
+
+impl OwnLane {
+    pub(crate) fn new(lane: Arc<Lane>, end: Arc<End>) -> Self {
+        OwnLane { lane, end }
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
+    }
+}
+
+impl Drop for OwnLane {
+    fn drop(&mut self) {
+        self.end.let_go();
+    }
+}
+
+/// Where a command can be sent.
+pub(crate) trait Ask {
+    /// Sends it. An answer that is an error of the server is a refusal.
+    fn ask(&self, command: &Cmd) -> impl Future<Output = Result<Value, Failure>> + Send;
+}
+
+impl Ask for Lane {
+    fn ask(&self, command: &Cmd) -> impl Future<Output = Result<Value, Failure>> + Send {
+        Lane::ask(self, command)
     }
 }
 

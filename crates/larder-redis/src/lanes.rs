@@ -9,7 +9,7 @@ use redis::{Cmd, cmd};
 use crate::end::{End, EndOnDrop};
 use crate::endpoint::Endpoint;
 use crate::follower::Follower;
-use crate::greet::{self, probe};
+use crate::greet;
 use crate::lane::{Lane, Purpose};
 use crate::link::Wiring;
 
@@ -46,9 +46,11 @@ impl Lanes for ValueLanes {
         for _ in 0..wiring.settings.connections {
             lanes.push(greet::open(wiring, server, Purpose::Values, &end).await?);
         }
+        let question = || greet::question(&wiring.settings, Purpose::Values);
         for (i, lane) in lanes.iter().enumerate() {
-            // One of them asks for a write, so that a primary which has become a replica is noticed although nobody writes.
-            watch_over(wiring, lane, if i == 0 { probe(&wiring.settings) } else { cmd("PING") });
+            // One of them asks what matters of the server, the others whether anybody is there.
+            let question = if i == 0 { question() } else { cmd("PING") };
+            watch_over(wiring, lane, question);
         }
         unused.release();
         Ok(ValueLanes { lanes, turn: AtomicUsize::new(0), end })
@@ -81,7 +83,7 @@ impl Lanes for LogLanes {
         let unused = EndOnDrop::new(&end);
         let commands = greet::open(wiring, server, Purpose::Log, &end).await?;
         let follower = Follower::open(wiring, server, &end).await?;
-        watch_over(wiring, &commands, probe(&wiring.settings));
+        watch_over(wiring, &commands, greet::question(&wiring.settings, Purpose::Log));
         unused.release();
         Ok(LogLanes { commands, follower, end })
     }

@@ -31,12 +31,22 @@
 //! | `{<prefix>}:state` | hash | where the log stands, and the stamps: selector -> position of its last invalidation |
 //! | `{<prefix>}:old` | hash | the generation of stamps before |
 //!
-//! Every key has a time to live. Servers from Redis 6 and Valkey 7 on, one primary (a replica is refused: it would
-//! hide invalidations). No command touches two slots, but redirections of a cluster are not followed.
+//! Every key has a time to live. Servers from Redis 6 and Valkey 7 on, and only primaries: a replica would hide
+//! invalidations. There are three ways to have them ([`Redis::at`], [`Redis::sentinel`], [`Redis::cluster`]):
+//!
+//! | | where values are | where the log is | a failover is followed |
+//! |---|---|---|---|
+//! | one server | there | there | if its name then means another one |
+//! | Sentinels | the primary they name | the same | within a second or two of their naming another, even if the old one still answers |
+//! | a cluster | on all primaries, by slot | on the one that has the slot of `{<prefix>}` | as soon as the nodes agree on the new primary |
+//!
+//! No command touches two slots. In a cluster, commands for values follow `MOVED` and `ASK`; commands of the log fail
+//! until it has been connected to anew (and while its slot migrates, some may: its keys go one by one).
 //!
 //! What it does not do: retry a command, decide what to do when one fails, or know what is in a value.
 
 mod address;
+mod cluster;
 mod config;
 mod counted;
 mod deadline;
@@ -44,6 +54,7 @@ mod dial;
 mod end;
 mod endpoint;
 mod error;
+mod finder;
 mod follower;
 mod greet;
 mod keys;
@@ -54,9 +65,13 @@ mod log;
 mod refusal;
 mod remote;
 mod reply;
+mod router;
 mod scripts;
+mod sentinel;
+mod slots;
 #[cfg(feature = "tls")]
 mod tls;
+mod url;
 mod values;
 
 pub use self::config::{Redis, defaults};

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Link, RemoteError, Runtime};
+use larder_core::{Link, Runtime};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::endpoint::Endpoint;
+use crate::finder::Finder;
+use crate::lane::Failure;
 use crate::lanes::Lanes;
 
 /// Pauses between attempts to connect: the first, and the longest. The first is short, because most losses are restarts;
@@ -45,15 +47,15 @@ pub(crate) struct Wiring {
 #[derive(Debug)]
 pub(crate) struct Keeper<L> {
     wiring: Arc<Wiring>,
-    server: Endpoint,
+    finder: Finder,
     lanes: RwLock<Option<Arc<L>>>,
     link: watch::Sender<Link>,
 }
 
 impl<L: Lanes> Keeper<L> {
-    pub(crate) fn new(wiring: Arc<Wiring>, server: Endpoint) -> Self {
+    pub(crate) fn new(wiring: Arc<Wiring>, finder: Finder) -> Self {
         let link = watch::Sender::new(Link::Down { reason: String::new() });
-        Keeper { wiring, server, lanes: RwLock::new(None), link }
+        Keeper { wiring, finder, lanes: RwLock::new(None), link }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -61,11 +63,11 @@ impl<L: Lanes> Keeper<L> {
     }
 
     /// The open connections. Never waits: without any it is an error at once.
-    pub(crate) fn lanes(&self) -> Result<Arc<L>, RemoteError> {
+    pub(crate) fn lanes(&self) -> Result<Arc<L>, Failure> {
         if let Some(lanes) = &*self.lanes.read() {
             return Ok(Arc::clone(lanes));
         }
-        Err(RemoteError::disconnected(match &*self.link.borrow() {
+        Err(Failure::Broken(match &*self.link.borrow() {
             Link::Down { reason } if reason.is_empty() => "no attempt to connect has ended yet".to_owned(),
             Link::Down { reason } => reason.clone(),
             Link::Up { .. } => "the connection was just lost".to_owned(),
@@ -112,33 +114,50 @@ impl<L: Lanes> Keeper<L> {
         let mut backoff = Backoff::new();
         let mut generation = 0;
         loop {
-            let reason = match L::open(&self.wiring, &self.server).await {
-                Ok(lanes) => {
-                    generation += 1;
-                    let began = runtime.now();
-                    let reason = self.lend(Arc::new(lanes), generation).await;
-                    // A server that takes us and drops us at once is not to be hammered; any other loss deserves an
-                    // attempt without a pause.
-                    if runtime.now().since(began) > BACKOFF.1 {
-                        backoff = Backoff::new();
-                        self.tell(Link::Down { reason });
-                        continue;
+            let found = self.finder.find().await;
+            let reason = match &found {
+                Err(reason) => reason.clone(),
+                Ok(server) => match L::open(&self.wiring, server).await {
+                    Err(reason) => reason,
+                    Ok(lanes) => {
+                        generation += 1;
+                        let began = runtime.now();
+                        let reason = self.lend(Arc::new(lanes), server, generation).await;
+                        // A server that takes us and drops us at once is not to be hammered; any other loss deserves an
+                        // attempt without a pause.
+                        if runtime.now().since(began) > BACKOFF.1 {
+                            backoff = Backoff::new();
+                            self.finder.doubt();
+                            self.tell(Link::Down { reason });
+                            continue;
+                        }
+                        reason
                     }
-                    reason
-                }
-                Err(reason) => reason,
+                },
             };
-            tracing::debug!(target: "larder", server = %self.server, reason, "not connected");
+            self.finder.doubt();
+            tracing::debug!(target: "larder", server = ?found, reason, "not connected");
             self.tell(Link::Down { reason });
-            runtime.sleep(backoff.next(runtime.random())).await;
+            let pause = runtime.sleep(backoff.next(runtime.random()));
+            match found {
+                // A server that was not to be had matters no more as soon as another one has taken its place.
+                Ok(server) => tokio::select! {
+                    () = pause => {}
+                    () = self.finder.replaced(&server) => backoff = Backoff::new(),
+                },
+                Err(_) => pause.await,
+            }
         }
     }
 
     /// Lends the connections out until they end; answers why they have.
-    async fn lend(&self, lanes: Arc<L>, generation: u64) -> String {
+    async fn lend(&self, lanes: Arc<L>, server: &Endpoint, generation: u64) -> String {
         *self.lanes.write() = Some(Arc::clone(&lanes));
         self.tell(Link::Up { generation });
-        let reason = lanes.end().wait().await;
+        let reason = tokio::select! {
+            reason = lanes.end().wait() => reason,
+            () = self.finder.replaced(server) => lanes.end().set(format!("{server} is not the primary any more")),
+        };
         self.lanes.write().take();
         reason
     }

@@ -13,10 +13,11 @@ use crate::link::{Keeper, Wiring};
 use crate::reply::{self, senseless};
 use crate::scripts;
 
-/// How long the keys of the log live unless they are used: nodes open the log once an hour.
+/// How long the keys of the log live unless they are used: nodes open the log once a minute.
 const LOG_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Records kept in the stream, about. A node that is further behind reads the stamps instead.
-const LOG_LENGTH: u32 = 10_000;
+/// Records kept in the stream, about: of one selector, and of very many, or a stream of long lists would take gigabytes.
+/// A node that is further behind reads the stamps instead.
+const LOG_LENGTH: (usize, usize) = (10_000, 1000);
 /// Selectors in one record. Lua passes at most 7999 arguments to a command; a selector is four of them.
 const SELECTORS: usize = 1000;
 /// Rows asked for at one time.
@@ -43,19 +44,20 @@ impl Log {
     }
 
     /// The keys and first arguments of the scripts.
-    fn enter(&self, call: &mut Cmd, position: Option<Epoch>, nonce: u64) {
+    fn enter(&self, call: &mut Cmd, position: Option<Epoch>, nonce: u64, selectors: usize) {
         let keys = self.keys();
         call.arg(&keys.state).arg(&keys.log).arg(&keys.old).arg(hex(nonce));
         match position {
             Some(position) => call.arg(hex(position.line)).arg(position.at),
             None => call.arg("").arg(""),
         };
-        call.arg(self.wiring.settings.stamp_limit).arg(LOG_LIFE.as_secs() * 1000).arg(LOG_LENGTH);
+        let kept = (LOG_LENGTH.0 / selectors.max(1)).max(LOG_LENGTH.1);
+        call.arg(self.wiring.settings.stamp_limit).arg(LOG_LIFE.as_secs() * 1000).arg(kept);
     }
 
     pub(crate) async fn open(&self, position: Option<Epoch>, nonce: u64) -> Result<Opened, RemoteError> {
         let lanes = self.keeper.lanes()?;
-        let answer = scripts::OPEN.run(&lanes.commands, 3, |call| self.enter(call, position, nonce));
+        let answer = scripts::OPEN.run(&*lanes.commands, 3, |call| self.enter(call, position, nonce, 1));
         reply::opened(&answer.await?).ok_or_else(senseless)
     }
 
@@ -71,8 +73,8 @@ impl Log {
             return Err(RemoteError::refused(why));
         }
         let lanes = self.keeper.lanes()?;
-        let answer = scripts::APPEND.run(&lanes.commands, 3, |call| {
-            self.enter(call, position, nonce);
+        let answer = scripts::APPEND.run(&*lanes.commands, 3, |call| {
+            self.enter(call, position, nonce, record.selectors.len());
             let author = &record.author;
             call.arg(record.mode.as_str()).arg(hex(record.op));
             call.arg(&author.node).arg(&author.reason).arg(&author.actor).arg(&record.selectors);
@@ -109,20 +111,24 @@ impl Log {
     ) -> Result<Round, RemoteError> {
         let lanes = self.keeper.lanes()?;
         let wait = if wait.is_zero() { wait } else { wait.clamp(WAITS.0, WAITS.1) };
-        let mut look = Pipeline::new();
-        // First: a record that comes between the two is in the answer although this does not tell of it yet.
-        look.cmd("HMGET").arg(&self.keys().state).arg(&[".line", ".last"]);
-        let read = look.cmd("XREAD");
+        let mut peek = Pipeline::new();
+        peek.cmd("HMGET").arg(&self.keys().state).arg(&[".line", ".last"]);
+        let mut state = lanes.follower.ask_all(&peek, Duration::ZERO).await?;
+        let state = ours(state.pop().ok_or_else(senseless)?)?;
+        let head = state.and_then(|state| reply::peek(&state));
+        // A log that has nothing to tell is waited for; one that stands elsewhere is read as it is, or the caller would
+        // learn of the gap only when something comes.
+        let wait = if head == Some(position) { wait } else { Duration::ZERO };
+        let mut read = Pipeline::new();
+        let call = read.cmd("XREAD");
         if !wait.is_zero() {
-            read.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            call.arg("BLOCK").arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         }
         // XREAD is exclusive by nature; XRANGE only since Redis 6.2.
         let behind = format!("{}-0", position.at);
-        read.arg("COUNT").arg(limit.max(1)).arg("STREAMS").arg(&self.keys().log).arg(behind);
-        let answers = lanes.follower.ask_all(&look, wait).await?;
-        let [state, records] = <[_; 2]>::try_from(answers).map_err(|_| senseless())?;
-        let head = ours(state)?.and_then(|state| reply::peek(&state));
-        let records = match ours(records)? {
+        call.arg("COUNT").arg(limit.max(1)).arg("STREAMS").arg(&self.keys().log).arg(behind);
+        let mut records = lanes.follower.ask_all(&read, wait).await?;
+        let records = match ours(records.pop().ok_or_else(senseless)?)? {
             Some(records) => reply::records(&records).ok_or_else(senseless)?,
             None => {
                 // The server does not wait on what is no stream; a caller that asks again at once would never rest.

@@ -3,10 +3,21 @@
 use larder_core::RemoteError;
 use redis::ServerError;
 
+use crate::endpoint::Endpoint;
 use crate::lane::Purpose;
+use crate::slots;
 
 /// Longest text of a server that is passed on, in bytes.
 const TEXT_LIMIT: usize = 200;
+
+/// Where else to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    /// From now on.
+    Moved(Endpoint),
+    /// This once, with ASKING.
+    Ask(Endpoint),
+}
 
 /// An error that the server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +61,25 @@ impl Refusal {
             "MOVED" | "CLUSTERDOWN" => purpose == Purpose::Log,
             _ => false,
         }
+    }
+
+    /// Where to go instead, in a cluster, as told by `teller`.
+    pub(crate) fn redirect(&self, teller: &Endpoint) -> Option<Redirect> {
+        let to: fn(Endpoint) -> Redirect = match self.code.as_str() {
+            "MOVED" => Redirect::Moved,
+            "ASK" => Redirect::Ask,
+            _ => return None,
+        };
+        // `MOVED 3999 127.0.0.1:6381`
+        let (host, port) = self.text.split(' ').nth(2)?.rsplit_once(':')?;
+        let port = port.parse().ok().filter(|&port| port != 0)?;
+        Some(to(slots::endpoint(host, port, teller)))
+    }
+
+    /// In a cluster: may it be that another node serves the slot by now?
+    pub(crate) fn doubts_map(&self) -> bool {
+        let code = self.code.as_str();
+        matches!(code, "MOVED" | "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN")
     }
 
     /// Is it about writing at this moment only, so that the connection is of use all the same?
@@ -100,6 +130,19 @@ mod tests {
             assert!(!Refusal::new(code, "x").ends(Purpose::Values));
         }
         assert!(!Refusal::new("TRYAGAIN", "x").ends(Purpose::Log));
+    }
+
+    #[test]
+    fn a_redirection_says_where_to_and_without_a_host_it_means_that_of_whoever_tells() {
+        let at = |host: &str, port| Endpoint::Tcp { host: host.into(), port };
+        let redirect = |code, details| Refusal::new(code, details).redirect(&at("10.0.0.1", 1));
+        assert_eq!(redirect("MOVED", "3999 10.0.0.2:7"), Some(Redirect::Moved(at("10.0.0.2", 7))));
+        assert_eq!(redirect("ASK", "3999 ::1:7"), Some(Redirect::Ask(at("::1", 7))));
+        assert_eq!(redirect("MOVED", "3999 :7"), Some(Redirect::Moved(at("10.0.0.1", 7))));
+        for bad in ["", "3999", "3999 x", "3999 x:y", "3999 x:0", "3999 x:99999"] {
+            assert_eq!(redirect("MOVED", bad), None, "{bad}");
+        }
+        assert_eq!(redirect("ERR", "3999 10.0.0.2:7"), None);
     }
 
     #[test]

@@ -12,10 +12,16 @@ use larder_core::{
 };
 use tokio::sync::watch;
 
+use crate::address::Servers;
+use crate::cluster::Cluster;
 use crate::config::Settings;
+use crate::finder::Finder;
 use crate::link::{Keeper, Wiring};
 use crate::log::Log;
-use crate::values::Values;
+use crate::router::Router;
+use crate::sentinel::Sentinels;
+use crate::slots::slot_of;
+use crate::values::{Place, Values};
 
 /// A remote tier on Redis or Valkey. Made by [`Redis::build`](crate::Redis::build).
 ///
@@ -29,6 +35,9 @@ use crate::values::Values;
 /// The names that [`page`](Remote::page) shows are those in Redis, without the prefix: the keys, except that a long key
 /// or one with a variant is hashed in part. [`discard`](Remote::discard) takes them as they are.
 ///
+/// In a cluster, [`page`](Remote::page) walks one primary after the other. A change of the cluster on the way may end the
+/// walk early, or make it see values again or not at all: whoever needs all of them walks again when it is quiet.
+///
 /// The runtime it was built with must be one on which Tokio's sockets work.
 pub struct RedisRemote {
     wiring: Arc<Wiring>,
@@ -40,10 +49,25 @@ pub struct RedisRemote {
 impl RedisRemote {
     pub(crate) fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
         let wiring = Arc::new(Wiring { settings, runtime });
-        let server = wiring.settings.address.server.clone();
-        let log_server = wiring.settings.log_server.clone().unwrap_or_else(|| server.clone());
-        let values = Values::new(&wiring, Keeper::new(Arc::clone(&wiring), server));
-        let log = Log::new(&wiring, Keeper::new(Arc::clone(&wiring), log_server));
+        let settings = &wiring.settings;
+        let keep_values = |finder| Place::One(Arc::new(Keeper::new(Arc::clone(&wiring), finder)));
+        let (place, log) = match &settings.address.servers {
+            Servers::One(server) => {
+                let log_server = settings.log_server.as_ref().unwrap_or(server);
+                (keep_values(Finder::Fixed(server.clone())), Finder::Fixed(log_server.clone()))
+            }
+            Servers::Sentinel { sentinels, service } => {
+                let finder = Finder::Sentinels(Arc::new(Sentinels::new(&wiring, sentinels, service)));
+                (keep_values(finder.clone()), finder)
+            }
+            Servers::Cluster { seeds } => {
+                let cluster = Arc::new(Cluster::new(&wiring, seeds));
+                let slot = slot_of(settings.keys.state.as_bytes());
+                (Place::Cluster(Arc::new(Router::new(&wiring, &cluster))), Finder::Slot(cluster, slot))
+            }
+        };
+        let values = Values::new(&wiring, place);
+        let log = Log::new(&wiring, Keeper::new(Arc::clone(&wiring), log));
         RedisRemote { wiring, values, log, begun: AtomicBool::new(false) }
     }
 }
@@ -133,13 +157,13 @@ impl Remote for RedisRemote {
 
     fn connect(&self) {
         if !self.begun.swap(true, Ordering::Relaxed) {
-            self.wiring.runtime.spawn(Box::pin(Arc::clone(&self.values.keeper).run()));
+            self.wiring.runtime.spawn(self.values.run());
             self.wiring.runtime.spawn(Box::pin(Arc::clone(&self.log.keeper).run()));
         }
     }
 
     fn link(&self) -> watch::Receiver<Link> {
-        self.values.keeper.link()
+        self.values.link()
     }
 
     fn log_link(&self) -> watch::Receiver<Link> {
@@ -147,7 +171,7 @@ impl Remote for RedisRemote {
     }
 
     fn close(&self) {
-        self.values.keeper.close();
+        self.values.close();
         self.log.keeper.close();
     }
 

@@ -5,6 +5,8 @@ use larder_core::{
 };
 use redis::Value;
 
+use crate::endpoint::Endpoint;
+
 /// The format of records that this release writes and reads.
 const FORMAT: &str = "1";
 
@@ -23,7 +25,7 @@ fn decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(crate) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
@@ -31,14 +33,14 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(crate) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         other => decimal(text(other)?),
     }
 }
 
-fn items(value: &Value) -> Option<&[Value]> {
+pub(crate) fn items(value: &Value) -> Option<&[Value]> {
     if let Value::Array(items) = value { Some(items) } else { None }
 }
 
@@ -196,6 +198,40 @@ fn stamp(field: &str, at: &Value) -> Option<Stamp> {
     Some(Stamp { mode, selector: field.as_str().to_owned(), at: number(at)? })
 }
 
+/// Host and port, the first two of a list.
+pub(crate) fn host_and_port(answer: &Value) -> Option<Endpoint> {
+    let [host, port, ..] = items(answer)? else { return None };
+    let (host, port) = (text(host)?, u16::try_from(number(port)?).ok()?);
+    (!host.is_empty() && port != 0).then(|| Endpoint::Tcp { host: host.to_owned(), port })
+}
+
+/// A number in a list of names and values.
+pub(crate) fn field(answer: &Value, name: &str) -> Option<u64> {
+    let found = items(answer)?.chunks_exact(2).find(|pair| text(&pair[0]) == Some(name));
+    number(&found?[1])
+}
+
+/// How one node sees its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterInfo {
+    pub(crate) is_ok: bool,
+    /// Counts the changes of the cluster.
+    pub(crate) epoch: u64,
+}
+
+/// The answer of CLUSTER INFO.
+pub(crate) fn cluster_info(answer: &Value) -> Option<ClusterInfo> {
+    let info = text(answer)?;
+    let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let epoch = decimal(line("cluster_current_epoch")?)?;
+    Some(ClusterInfo { is_ok: line("cluster_state")? == "ok", epoch })
+}
+
+/// The answer of ROLE.
+pub(crate) fn role(answer: &Value) -> Option<&str> {
+    text(items(answer)?.first()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,6 +343,15 @@ mod tests {
         assert_eq!((opened.server_ms, opened.server_known), (1_700_000_000_000, true));
     }
 
+    #[test]
+    fn what_a_node_says_of_its_cluster_is_read() {
+        let info = bulk("cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_current_epoch:6\r\n");
+        assert_eq!(cluster_info(&info), Some(ClusterInfo { is_ok: true, epoch: 6 }));
+        let info = bulk("cluster_current_epoch:7\r\ncluster_state:fail\r\n");
+        assert_eq!(cluster_info(&info), Some(ClusterInfo { is_ok: false, epoch: 7 }));
+        assert_eq!(cluster_info(&bulk("cluster_state:ok\r\n")), None);
+    }
+
     fn any_value() -> impl Strategy<Value = Value> {
         let words = ["line", "prev", "v", "1", "mode", "h", "op", "sel", "1-0", ":0", LINE, PREV, "+1", ""];
         let leaf = prop_oneof![
@@ -318,11 +363,17 @@ mod tests {
         leaf.prop_recursive(5, 64, 8, |inner| prop::collection::vec(inner, 0..8).prop_map(Value::Array))
     }
 
+    fn any_server() -> Endpoint {
+        Endpoint::Tcp { host: "a".into(), port: 1 }
+    }
+
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(value in any_value(), other in any_value()) {
             let _ = (opened(&value), appended(&value), head(&value, Some(&other)), peek(&value));
-            let _ = (records(&value), entries_of(&value), stamps(&value), names(value));
+            let _ = (records(&value), entries_of(&value), stamps(&value));
+            let _ = (host_and_port(&value), field(&value, "v"), role(&value));
+            let _ = (cluster_info(&value), crate::slots::SlotMap::parse(&value, &any_server()), names(value));
         }
     }
 }

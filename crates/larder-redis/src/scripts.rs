@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script, Value, cmd};
 
-use crate::lane::{Failure, Lane};
+use crate::lane::{Ask, Failure};
 
 /// A script and its name on the server, the SHA-1 of its text.
 pub(crate) struct Lua {
@@ -34,7 +34,7 @@ impl Lua {
     /// The second attempt repeats nothing: a server that does not know a script has not run it.
     pub(crate) async fn run(
         &self,
-        lane: &Lane,
+        to: &impl Ask,
         keys: usize,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, Failure> {
@@ -43,8 +43,8 @@ impl Lua {
             arguments(&mut call);
             call
         };
-        match lane.ask(&call(By::Name)).await {
-            Err(Failure::Refused(refusal)) if refusal.is_unknown_script() => lane.ask(&call(By::Text)).await,
+        match to.ask(&call(By::Name)).await {
+            Err(Failure::Refused(refusal)) if refusal.is_unknown_script() => to.ask(&call(By::Text)).await,
             answer => answer,
         }
     }

@@ -72,4 +72,23 @@ pub struct Demo {
     /// Runs every printed line against itself, compares status and headers, and ends: 0 if all agree, 1 if not.
     #[arg(long)]
     pub check: bool,
+
+    /// With --check: starts so many processes on one catalog and one Redis, and writes and reads through all of them
+    /// while Redis is emptied and restarted, connections are cut and a process is killed. No read that names the token of
+    /// a write may answer anything older.
+    ///
+    /// Without --redis it starts a redis-server of its own, if that program is installed. One given by --redis is not
+    /// restarted, and only what this check has stored is deleted from it.
+    #[arg(long, value_name = "N", requires = "check", conflicts_with_all = ["listen", "admin"],
+          value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub nodes: Option<u8>,
+
+    /// With --nodes: how often something is written and read.
+    #[arg(long, value_name = "R", requires = "nodes", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub rounds: u32,
+
+    /// With --nodes: what the random numbers begin with [default: another one each time].
+    #[arg(long, value_name = "S", requires = "nodes")]
+    pub seed: Option<u64>,
 }

@@ -34,6 +34,16 @@ impl Failure {
         Failure { code: DIFFERENCE, message: format!("{count} lines did not do what they say") }
     }
 
+    /// A check found that something does not hold; what, is printed already.
+    pub fn refuted(message: impl Into<String>) -> Self {
+        Failure { code: DIFFERENCE, message: message.into() }
+    }
+
+    /// A check was told to stop before its end.
+    pub fn stopped() -> Self {
+        Failure { code: UNAVAILABLE, message: "stopped before the check was done".to_owned() }
+    }
+
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.code)

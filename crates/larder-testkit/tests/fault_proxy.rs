@@ -142,6 +142,40 @@ async fn a_black_holed_connection_gives_no_answer_and_works_again_afterwards() {
 }
 
 #[tokio::test]
+async fn a_fault_can_be_only_for_those_who_have_sent_certain_bytes_or_send_them_later() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.addr()).await;
+    let (mut log, mut values, mut later) = (client(&proxy).await, client(&proxy).await, client(&proxy).await);
+    send(&mut log, "SET {larder}:log 1").await;
+    expect(&mut log, "+OK\r\n").await;
+    for other in [&mut values, &mut later] {
+        send(other, "SET larder:a 1").await;
+        expect(other, "+OK\r\n").await;
+    }
+    proxy.set_where(b"{larder}:log", Fault::BlackHole);
+    send(&mut log, "PING").await;
+    send(&mut later, "INCR {larder}:log").await;
+    expect_silence(&mut log).await;
+    expect_silence(&mut later).await;
+    ping(&mut values).await;
+    ping(&mut client(&proxy).await).await;
+    assert_eq!(
+        server.command(&["GET", "{larder}:log"]).await.unwrap(),
+        Reply::Bulk(b"1".into()),
+        "what makes it one of them is held already"
+    );
+
+    proxy.set_where(b"larder:a", Fault::HalfOpen);
+    expect(&mut log, "+PONG\r\n").await;
+    ping(&mut log).await;
+    send(&mut values, "PING").await;
+    expect_silence(&mut values).await;
+    proxy.set(Fault::None);
+    expect(&mut values, "+PONG\r\n").await;
+    expect(&mut later, ":2\r\n").await;
+}
+
+#[tokio::test]
 async fn a_black_hole_hides_that_the_server_died() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.addr()).await;

@@ -33,7 +33,13 @@
 //! # What it does not do
 //! It does not guess what a write has changed: say so, with [`Cache::invalidate`], after the write is committed.
 
+#[cfg(feature = "toml")]
+mod declared;
+
 pub use larder_core::*;
+
+#[cfg(feature = "toml")]
+pub use self::declared::{DeclaredError, declared_from_toml};
 
 /// Layers for tower and axum, and the admin router.
 #[cfg(feature = "http")]

@@ -57,10 +57,14 @@ impl Engine {
         for selector in selectors.iter().filter(|s| s.folded()) {
             self.events.emit(|| Event::Folded { pattern: selector.to_string() });
         }
+        let on_its_way = self.sets_out();
         let token = match selectors.is_empty() {
             true => Some(None),
             false => self.publish(mode, &selectors, reason, actor).await,
         };
+        if let Some(token) = token {
+            on_its_way.has_arrived(token);
+        }
         let patterns = selectors.iter().map(ToString::to_string).collect();
         self.events.emit(|| Event::Invalidated { mode, patterns, delivered: token.is_some() });
         let (token, state) = match token {

@@ -4,31 +4,35 @@ mod explain;
 mod invalidate;
 mod push_back;
 mod remote_side;
+mod stores;
 mod sweep;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 pub use self::explain::{Culprit, Explained, Explanation};
 pub use self::invalidate::{Delivery, Invalidated};
 pub(crate) use self::remote_side::{Fetched, RemoteSide};
+pub(crate) use self::stores::Storage;
+use self::stores::Stores;
 pub use self::sweep::Swept;
 use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
 use crate::health::LogHealth;
-use crate::key::{Identity, Key, Probe};
+use crate::key::{Key, Probe};
 use crate::log::{Arrival, Epoch, Mode, Node, Verdict};
 use crate::memory::{Glance, Memory};
 use crate::outcome::SkipReason;
 use crate::policy::defaults;
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
 use crate::stats::{Counters, Stats};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Keys remembered as uncacheable, at the most.
 const MOST_UNCACHEABLE: usize = 10_000;
@@ -44,32 +48,19 @@ pub(crate) struct Engine {
     pub(crate) enabled: bool,
     closing: AtomicBool,
     namespaces: Mutex<BTreeMap<String, Arc<Counters>>>,
-    background: Background,
+    /// Refreshes in the background.
+    refreshes: AtomicUsize,
+    stores: Stores,
     uncacheable: quick_cache::sync::Cache<Key, Moment>,
     /// Until when any of them counts: most services have none, and ask no further.
     uncacheable_until: AtomicU64,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
+    pub(crate) occasions: crate::occasion::Occasions,
+    pub(crate) reloads: crate::namespace::Reloads,
     pushed_back: AtomicU64,
+    tokens_ignored: AtomicU64,
     /// One sweep at a time.
     sweeping: Semaphore,
-}
-
-/// Work nobody waits for, counted so that it stays bounded and can be waited for at the end.
-#[derive(Default)]
-struct Background {
-    refreshes: AtomicUsize,
-    stores: AtomicUsize,
-    store_bytes: AtomicUsize,
-    stores_done: Notify,
-    turns: Mutex<Turns>,
-}
-
-/// Which store of a key was begun last, as long as it has not ended. Tasks start in any order; a store that finds a
-/// later one does nothing, or it would put the older value back.
-#[derive(Default)]
-struct Turns {
-    last: u64,
-    of: HashMap<Key, u64, Identity>,
 }
 
 /// What an entry may take the place of in memory.
@@ -110,11 +101,15 @@ impl Engine {
             enabled,
             closing: AtomicBool::new(false),
             namespaces: Mutex::default(),
-            background: Background::default(),
+            refreshes: AtomicUsize::new(0),
+            stores: Stores::default(),
             uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
             uncacheable_until: AtomicU64::new(0),
             registry: Mutex::default(),
+            occasions: crate::occasion::Occasions::default(),
+            reloads: crate::namespace::Reloads::default(),
             pushed_back: AtomicU64::new(0),
+            tokens_ignored: AtomicU64::new(0),
             sweeping: Semaphore::new(1),
         }
     }
@@ -124,7 +119,8 @@ impl Engine {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        // In one order with the count of flights, for `shutdown`: a flight that it does not count sees this.
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// What memory has under a key, if it is fresh and nothing was applied since it was last checked. Everything else is
@@ -226,71 +222,27 @@ impl Engine {
         self.may_be_uncacheable(now) && self.uncacheable.get(key).is_some_and(|until| now < until)
     }
 
-    /// Runs a refresh in the background, or says that too many are running.
-    pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) {
-        if self.background.refreshes.fetch_add(1, Ordering::AcqRel) >= defaults::BACKGROUND_REFRESHES {
-            self.background.refreshes.fetch_sub(1, Ordering::AcqRel);
+    /// Runs a refresh in the background, or says, here too with false, that too many are running.
+    pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) -> bool {
+        if self.refreshes.fetch_add(1, Ordering::AcqRel) >= defaults::BACKGROUND_REFRESHES {
+            self.refreshes.fetch_sub(1, Ordering::AcqRel);
             let key = key.to_string();
             self.events.emit(|| Event::Skip { key, reason: SkipReason::RefreshesBusy });
-            return;
+            return false;
         }
         let one = Refreshing(self.clone());
         self.runtime.spawn(Box::pin(async move {
             let _one = one;
             refresh.await;
         }));
-    }
-
-    /// Runs a store of about `bytes` in the background, unless a later one of the key is begun before; false if too much
-    /// is under way.
-    pub(crate) fn spawn_store(
-        self: &Arc<Self>,
-        key: &Key,
-        bytes: usize,
-        store: BoxFuture<'static, ()>,
-    ) -> bool {
-        let background = &self.background;
-        let stores = background.stores.fetch_add(1, Ordering::AcqRel);
-        let held = background.store_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let turn = {
-            let mut turns = background.turns.lock();
-            turns.last += 1;
-            let turn = turns.last;
-            turns.of.insert(key.clone(), turn);
-            turn
-        };
-        let storing = Storing { engine: self.clone(), key: key.clone(), turn, bytes };
-        if stores >= defaults::BACKGROUND_STORES || held > defaults::BACKGROUND_STORE_BYTES {
-            return false;
-        }
-        self.runtime.spawn(Box::pin(async move {
-            if storing.is_last() {
-                store.await;
-            }
-        }));
         true
     }
 
-    /// Is a store of the key waiting or under way?
-    pub(crate) fn is_storing(&self, key: &Key) -> bool {
-        self.background.turns.lock().of.contains_key(key)
-    }
-
-    async fn stores_drained(&self) {
-        loop {
-            let mut done = std::pin::pin!(self.background.stores_done.notified());
-            done.as_mut().enable();
-            if self.background.stores.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            done.await;
-        }
-    }
-
-    /// Loads no more, waits until flights, stores and invalidations under way are done or `deadline` has passed, lets go of the connection.
+    /// Loads no more, waits until flights, stores and invalidations under way are done or `deadline` has passed, lets go of
+    /// the connection.
     /// True if everything was done in time.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
-        self.closing.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::SeqCst);
         let drained = async {
             self.flights.drained().await;
             self.stores_drained().await;
@@ -325,6 +277,8 @@ impl Engine {
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),
             pushed_back: self.pushed_back.load(Ordering::Relaxed),
+            handler_failures: self.occasions.failures(),
+            tokens_ignored: self.tokens_ignored.load(Ordering::Relaxed),
         }
     }
 }
@@ -334,36 +288,6 @@ struct Refreshing(Arc<Engine>);
 
 impl Drop for Refreshing {
     fn drop(&mut self) {
-        self.0.background.refreshes.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// One store in the background, until it ends.
-struct Storing {
-    engine: Arc<Engine>,
-    key: Key,
-    turn: u64,
-    bytes: usize,
-}
-
-impl Storing {
-    fn is_last(&self) -> bool {
-        self.engine.background.turns.lock().of.get(&self.key) == Some(&self.turn)
-    }
-}
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        let background = &self.engine.background;
-        {
-            let mut turns = background.turns.lock();
-            if turns.of.get(&self.key) == Some(&self.turn) {
-                turns.of.remove(&self.key);
-            }
-        }
-        background.store_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        if background.stores.fetch_sub(1, Ordering::AcqRel) == 1 {
-            background.stores_done.notify_waiters();
-        }
+        self.0.refreshes.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -1,5 +1,7 @@
 //! Which bytes stand for themselves in a key, and how the others are written: `%` and two hex digits.
 
+use std::borrow::Cow;
+
 /// A tag's greatest length in bytes (RFC 9875 asks for at least 32; Fastly allows this many).
 pub const MAX_TAG_BYTES: usize = 1024;
 
@@ -40,7 +42,7 @@ pub(crate) fn is_plain(text: &str) -> bool {
 
 /// Passes `text` on, escaped, in as few pieces as possible. An empty segment is written `%`.
 #[inline]
-pub(super) fn escape_segment(text: &str, mut push: impl FnMut(&[u8])) {
+pub(crate) fn escape_segment(text: &str, mut push: impl FnMut(&[u8])) {
     let bytes = text.as_bytes();
     if is_plain(text) {
         push(bytes);
@@ -62,6 +64,30 @@ fn escape_slowly(bytes: &[u8], push: &mut impl FnMut(&[u8])) {
 fn percent(b: u8) -> [u8; 3] {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     [b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]
+}
+
+/// The text of a segment as it was before it was escaped; `None` if no text is written so.
+pub(super) fn unescape_segment(segment: &[u8]) -> Option<Cow<'_, str>> {
+    if segment == b"%" {
+        return Some(Cow::Borrowed(""));
+    }
+    if !segment.contains(&b'%') {
+        return std::str::from_utf8(segment).ok().map(Cow::Borrowed);
+    }
+    let mut out = Vec::with_capacity(segment.len());
+    let mut rest = segment;
+    while let [b, after @ ..] = rest {
+        rest = after;
+        if *b != b'%' {
+            out.push(*b);
+            continue;
+        }
+        let [high, low, after @ ..] = rest else { return None };
+        let digit = |b: u8| char::from(b).to_digit(16);
+        out.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+        rest = after;
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 /// Text that a person wrote as a key (segments joined by `:`, perhaps escaped already), as keys are written.

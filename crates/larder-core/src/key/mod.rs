@@ -5,6 +5,7 @@
 
 mod buffer;
 mod escape;
+mod from_key;
 mod probe;
 mod to_key;
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 pub use self::buffer::KeyWriter;
 pub use self::escape::MAX_TAG_BYTES;
-pub(crate) use self::escape::{canonical_segments, escape_tag, is_plain};
+pub(crate) use self::escape::{canonical_segments, escape_segment, escape_tag, is_plain};
+pub use self::from_key::{FromKey, Segments};
 pub(crate) use self::probe::{Identity, Prefix, Probe};
 pub use self::to_key::{LoadKey, ToKey};
 

@@ -5,15 +5,12 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::LazyLock;
 
 use equivalent::Equivalent;
-#[cfg(not(feature = "testing"))]
-use foldhash::fast::RandomState;
 
 use super::Key;
-#[cfg(feature = "testing")]
-use crate::testing::FastState as RandomState;
+use crate::sync::FastHash;
 
 /// Seeded anew in each process: nobody outside can make keys that collide.
-static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+static STATE: LazyLock<FastHash> = LazyLock::new(FastHash::default);
 
 fn hash_bytes(bytes: &[u8]) -> u64 {
     let mut hasher = STATE.build_hasher();

@@ -2,13 +2,12 @@
 //! reaches.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::RwLock;
 
 use super::Mode;
 use crate::runtime::Moment;
 use crate::selector::{self, SelectorHash};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{FastHash, RwLock};
 
 /// Locks of the table. A reader meets a writer only if their selectors fall into the same part.
 const SHARDS: usize = 16;
@@ -56,7 +55,7 @@ impl Row {
     }
 }
 
-type Rows = HashMap<SelectorHash, Row, foldhash::fast::RandomState>;
+type Rows = HashMap<SelectorHash, Row, FastHash>;
 
 /// Two generations: when the younger is full the older is forgotten and the younger takes its place.
 #[derive(Default)]

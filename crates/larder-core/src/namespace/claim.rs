@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::Found;
 use super::handle::{Handle, Loaded};
-use crate::engine::{InMemory, Over};
+use crate::engine::{Engine, InMemory, Over};
 use crate::entry::{Entry, Freshness, Tags};
 use crate::flight::{Boarding, Failure, Flight, Landing};
 use crate::key::{Key, MAX_TAG_BYTES, Probe, escape_tag};
@@ -120,6 +120,14 @@ impl Fill {
     }
 }
 
+/// What must not have been invalidated before for a caller who comes now: by the local counter.
+///
+/// A node that has heard of the log too long ago does not know what was invalidated before this caller came. By the time the
+/// load of somebody else ends it may, and then that counts.
+fn arrival(engine: &Engine, now: Moment) -> u64 {
+    if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX }
+}
+
 /// Claims the bytes of a key.
 pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Probe<'_>) -> Claim<V> {
     let engine = handle.engine();
@@ -127,9 +135,7 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
         return Claim::Apart(SkipReason::Off);
     }
     let now = engine.clock.now();
-    // A node that has heard of the log too long ago does not know what was invalidated before this caller came. By the time
-    // the load of somebody else ends it may, and then that counts.
-    let arrived = if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX };
+    let arrived = arrival(engine, now);
     if handle.uses_memory() {
         let (entry, fresh) = match engine.in_memory(key, now) {
             InMemory::Fresh(entry) => (Some(entry), true),
@@ -154,6 +160,10 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
         Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
             let lead = Lead::new(handle.clone(), key, flight, now);
+            // A shutdown that began in between may have found no load under way, and be done.
+            if engine.is_closing() {
+                return Claim::Apart(SkipReason::Off);
+            }
             // A flight may have landed between the look into memory and boarding.
             match lead.landed_meanwhile(now) {
                 Some(entry) => lead.share(entry, Some(Tier::Memory)).map_or_else(Claim::Lead, Claim::Found),
@@ -165,14 +175,26 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
 
 /// Leave to refresh `key`, unless somebody loads it already.
 fn refresh<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Option<Lead<V>> {
-    match handle.engine().flights.board(&key, &handle.engine().runtime) {
+    match claim_again(handle, key) {
+        Claim::Lead(lead) => Some(lead),
+        _ => None,
+    }
+}
+
+/// Claims a key to load it once more, whatever memory has: a lead for the refresh, or the load that is under way.
+pub(super) fn claim_again<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: Key) -> Claim<V> {
+    let engine = handle.engine();
+    let now = engine.clock.now();
+    let arrived = arrival(engine, now);
+    match engine.flights.board(&key, &engine.runtime) {
+        Boarding::Full => Claim::Apart(SkipReason::Overloaded),
+        Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
-            let now = handle.engine().clock.now();
             let mut lead = Lead::new(handle.clone(), key, flight, now);
             lead.refresh = true;
-            Some(lead)
+            // As in `claim`.
+            if engine.is_closing() { Claim::Apart(SkipReason::Off) } else { Claim::Lead(lead) }
         }
-        Boarding::Join(_) | Boarding::Full => None,
     }
 }
 
@@ -338,14 +360,21 @@ impl<V: Send + Sync + 'static> Flying<V> {
     ///
     /// Cancel safe.
     pub async fn wait(self) -> Flown<V> {
-        let engine = self.handle.engine();
-        // The load's own timeout comes first; this is for a load that blocks its thread.
-        let budget = engine.remote.as_ref().map_or(Duration::ZERO, |r| r.budget);
-        let limit = self.handle.policy.load_timeout + budget + Duration::from_millis(20);
-        match within(&*engine.runtime, limit, self.flight.landing()).await {
+        match within(&*self.handle.engine().runtime, self.limit(), self.flight.landing()).await {
             Ok(landing) => self.take(landing),
             Err(_) => Flown::Failed(Failure::TimedOut),
         }
+    }
+
+    /// As [`wait`](Self::wait), for one who wants nothing of it: no read, and counted as none.
+    pub(super) async fn over(self) {
+        let _ = within(&*self.handle.engine().runtime, self.limit(), self.flight.landing()).await;
+    }
+
+    fn limit(&self) -> Duration {
+        // The load's own timeout comes first; this is for a load that blocks its thread.
+        let budget = self.handle.engine().remote.as_ref().map_or(Duration::ZERO, |r| r.budget);
+        self.handle.policy.load_timeout + budget + Duration::from_millis(20)
     }
 
     /// The leader's part: does the work of the flight until it lands, or has moved to a task and lands there. Answers what

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Found, Hit};
 use crate::codec::Codec;
-use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over};
+use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over, Storage};
 use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Home, Tags};
 use crate::envelope::{Envelope, Reject};
 use crate::event::Event;
@@ -101,6 +101,10 @@ impl<V: Send + Sync + 'static> Handle<V> {
 
     pub(crate) fn namespace(&self) -> &[u8] {
         self.prefix.namespace()
+    }
+
+    pub(crate) fn sub(&self) -> &[u8] {
+        &self.sub
     }
 
     #[inline(always)]
@@ -310,7 +314,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 remote.remove(&*engine.runtime, &engine.events, removed).await;
             }
         };
-        self.engine.spawn_store(key, 0, Box::pin(remove));
+        self.engine.spawn_store(key, 0, || false, Box::pin(remove));
     }
 
     /// How long a value that is stored now lives: by the policy, or for a ttl of its own.
@@ -382,7 +386,12 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
         }
         if self.uses_remote() {
-            stored |= self.store_remotely(key, value, &entry, loaded.cost, now);
+            let in_memory = stored;
+            let overtaken = || {
+                matches!(&loaded.over, Over::Older(Some(flight)) if flight.is_superseded())
+                    || (in_memory && engine.memory.has_other(&Probe::from(key), &entry))
+            };
+            stored |= self.store_remotely(key, value, &entry, loaded.cost, now, overtaken);
         }
         let stored = stored && entry.freshness(now) != Freshness::Expired;
         (entry, stored)
@@ -404,6 +413,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         entry: &Entry,
         cost: Duration,
         now: Moment,
+        overtaken: impl FnOnce() -> bool,
     ) -> bool {
         let (engine, life, left) = (&self.engine, entry.life(), entry.left(now));
         let Some(epoch) = entry.epoch() else { return false };
@@ -448,11 +458,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 Err(error) => failed(error.to_string()),
             }
         };
-        let under_way = engine.spawn_store(shared, entry.weight as usize, Box::pin(store));
-        if !under_way {
+        let storage = engine.spawn_store(shared, entry.weight as usize, overtaken, Box::pin(store));
+        if storage == Storage::Busy {
             self.counters.count(Count::StoreErrors);
         }
-        under_way
+        storage == Storage::UnderWay
     }
 
     /// Who can put an entry of this handle into the remote tier later.
@@ -487,7 +497,8 @@ impl<V: Send + Sync + 'static> Home for Handle<V> {
             return false;
         }
         let Ok(value) = entry.value.clone().downcast::<V>() else { return false };
-        self.store_remotely(key, value, entry, Duration::ZERO, now)
+        let overtaken = || self.engine.memory.has_other(&Probe::from(key), entry);
+        self.store_remotely(key, value, entry, Duration::ZERO, now, overtaken)
     }
 }
 

@@ -40,7 +40,7 @@ impl<V, E> Start<V, E> {
 }
 
 /// How often a read that finds the loads of others unusable tries again, before it loads for itself.
-const MOST_TURNS: usize = 4;
+pub(super) const MOST_TURNS: usize = 4;
 
 /// A load that has not begun: called once, if at all, inside the load, so that its panic is contained too.
 pub(crate) trait Begin<V, E>: FnOnce() -> BoxFuture<'static, Result<V, E>> + Send + 'static {}
@@ -123,6 +123,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
             claim = claim::claim(&self, &Probe::from(&key));
         }
+        if self.engine().is_closing() {
+            return Err(LoadError::ShuttingDown);
+        }
         self.load_apart(&key, load, Outcome::Skip).await
     }
 
@@ -175,17 +178,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         load: impl Begin<V, E>,
     ) {
         let Some(lead) = lead else { return };
-        let span = tracing::Span::current();
-        let refresh = async move {
-            // Another node may have refreshed already.
-            if let LookedUp::Nothing(mut lead) = lead.look_up().await {
-                lead.begin();
-                let (handle, load) = (lead.handle().clone(), async move { load().await });
-                let runtime = &*handle.engine().runtime;
-                let _ = end(lead, contain(runtime, handle.policy.load_timeout, load).await);
-            }
-        };
-        self.engine().spawn_refresh(key, Box::pin(refresh.instrument(span)));
+        let refresh = renew(lead, load).instrument(tracing::Span::current());
+        self.engine().spawn_refresh(key, Box::pin(refresh));
     }
 
     /// Loads for this caller, in a task of its own all the same; stores nothing.
@@ -225,6 +219,20 @@ impl<V: Send + Sync + 'static> Handle<V> {
             reason: error.as_str(),
             message: error.to_string(),
         });
+    }
+}
+
+/// Does what a lead for a refresh is for.
+pub(super) async fn renew<V: Send + Sync + 'static, E: Send + Sync + 'static>(
+    lead: Lead<V>,
+    load: impl Begin<V, E>,
+) {
+    // Another node may have refreshed already.
+    if let LookedUp::Nothing(mut lead) = lead.look_up().await {
+        lead.begin();
+        let (handle, load) = (lead.handle().clone(), async move { load().await });
+        let runtime = &*handle.engine().runtime;
+        let _ = end(lead, contain(runtime, handle.policy.load_timeout, load).await);
     }
 }
 

@@ -5,6 +5,7 @@ mod claim;
 mod handle;
 mod load;
 mod registry;
+mod reload;
 mod slot;
 
 use std::marker::PhantomData;
@@ -17,6 +18,8 @@ pub(crate) use self::handle::Handle;
 use self::load::Loader;
 pub use self::registry::Resource;
 pub(crate) use self::registry::{Registered, register};
+use self::reload::Reloader;
+pub(crate) use self::reload::{Reload, Reloads};
 pub use self::slot::{Slot, Updated};
 use crate::engine::{Engine, Invalidated};
 use crate::error::LoadError;
@@ -38,12 +41,19 @@ pub enum NoLoader {}
 pub struct Namespace<K, V, E> {
     handle: Arc<Handle<V>>,
     loader: Option<Loader<K, V, E>>,
+    /// What the engine, which holds it weakly, loads again by.
+    reloader: Option<Arc<Reloader<K, V, E>>>,
     types: PhantomData<fn(K) -> E>,
 }
 
 impl<K, V, E> Clone for Namespace<K, V, E> {
     fn clone(&self) -> Self {
-        Namespace { handle: self.handle.clone(), loader: self.loader.clone(), types: PhantomData }
+        Namespace {
+            handle: self.handle.clone(),
+            loader: self.loader.clone(),
+            reloader: self.reloader.clone(),
+            types: PhantomData,
+        }
     }
 }
 
@@ -97,7 +107,7 @@ impl<V> Clone for Found<V> {
 
 impl<V: Send + Sync + 'static> Namespace<AnyKey, V, NoLoader> {
     pub(crate) fn without_loader(handle: Arc<Handle<V>>) -> Self {
-        Namespace { handle, loader: None, types: PhantomData }
+        Namespace { handle, loader: None, reloader: None, types: PhantomData }
     }
 
     /// The same handle with a loader: what [`load`](Namespace::load) runs on a miss, and refreshes run in the
@@ -111,7 +121,7 @@ impl<V: Send + Sync + 'static> Namespace<AnyKey, V, NoLoader> {
         Fut: Future<Output = Result<V, E>> + Send + 'static,
     {
         let loader: Loader<K, V, E> = Arc::new(move |key| Box::pin(load(key)));
-        Namespace { handle: self.handle, loader: Some(loader), types: PhantomData }
+        Namespace { handle: self.handle, loader: Some(loader), reloader: None, types: PhantomData }
     }
 }
 
@@ -259,6 +269,9 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
         let mut handle = Handle::clone(&self.handle);
         change(&mut handle);
         self.handle = Arc::new(handle);
+        if let Some(reloader) = &self.reloader {
+            reloader.set_handle(self.handle.clone());
+        }
     }
 
     fn engine(&self) -> &Arc<Engine> {

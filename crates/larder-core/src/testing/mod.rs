@@ -1,5 +1,6 @@
 //! For tests: time that stands still, a remote tier with fault switches, an observer that remembers.
 
+pub mod conformance;
 mod hashes;
 mod inside;
 mod recorder;

@@ -8,6 +8,7 @@ use http::header::{self, AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 
 type Check = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+type Identify = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 /// Who may use the admin API.
 #[derive(Clone, Default)]
@@ -24,6 +25,18 @@ pub enum AdminAuth {
     TrustHost,
     /// Requests for which this is true.
     If(Check),
+    /// Requests for which this has a name, of a person or a program: the name stands beside what they invalidate.
+    Who(Identify),
+}
+
+/// On whose behalf something is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Actor(pub(super) String);
+
+impl Default for Actor {
+    fn default() -> Self {
+        Actor("admin".to_owned())
+    }
 }
 
 impl std::fmt::Debug for AdminAuth {
@@ -33,6 +46,7 @@ impl std::fmt::Debug for AdminAuth {
             AdminAuth::Bearer(_) => "Bearer(..)",
             AdminAuth::TrustHost => "TrustHost",
             AdminAuth::If(_) => "If(..)",
+            AdminAuth::Who(_) => "Who(..)",
         })
     }
 }
@@ -52,14 +66,22 @@ impl AdminAuth {
         AdminAuth::If(Arc::new(check))
     }
 
-    pub(super) fn judge(&self, parts: &Parts) -> Result<(), Refusal> {
+    /// Requests for which `who` has a name: `x-forwarded-user` behind a proxy that signs people in, say. `explain` shows
+    /// the name beside what they have invalidated.
+    pub fn identify(who: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        AdminAuth::Who(Arc::new(who))
+    }
+
+    pub(super) fn judge(&self, parts: &Parts) -> Result<Actor, Refusal> {
+        const OWN: Refusal = Refusal::Place("the service's own check refused the request");
         match self {
-            AdminAuth::TrustHost => Ok(()),
-            AdminAuth::If(check) if check(parts) => Ok(()),
-            AdminAuth::If(_) => Err(Refusal::Place("the service's own check refused the request")),
-            AdminAuth::Bearer(token) if carries(parts, token) => Ok(()),
+            AdminAuth::TrustHost => Ok(Actor::default()),
+            AdminAuth::If(check) if check(parts) => Ok(Actor::default()),
+            AdminAuth::If(_) => Err(OWN),
+            AdminAuth::Who(who) => who(parts).map(Actor).ok_or(OWN),
+            AdminAuth::Bearer(token) if carries(parts, token) => Ok(Actor::default()),
             AdminAuth::Bearer(_) => Err(Refusal::Token),
-            AdminAuth::Loopback => from_here(parts).map_err(Refusal::Place),
+            AdminAuth::Loopback => from_here(parts).map_err(Refusal::Place).map(|()| Actor::default()),
         }
     }
 }
@@ -155,8 +177,8 @@ mod tests {
     fn a_token_lets_in_whoever_carries_it_and_nobody_else() {
         let auth = AdminAuth::Bearer("s3cret".into());
         let sent = |value| auth.judge(&parts("10.0.0.7:5", &[("authorization", value)]));
-        assert_eq!(sent("Bearer s3cret"), Ok(()));
-        assert_eq!(sent("bearer s3cret"), Ok(()));
+        assert_eq!(sent("Bearer s3cret"), Ok(Actor::default()));
+        assert_eq!(sent("bearer s3cret"), Ok(Actor::default()));
         for wrong in ["Bearer s3cre", "Bearer s3cret2", "Bearer ", "Basic s3cret", "s3cret", ""] {
             assert_eq!(sent(wrong), Err(Refusal::Token), "{wrong:?}");
         }

@@ -1,6 +1,10 @@
 //! The admin API: what operators ask and do over HTTP. A router, to mount anywhere.
 
 mod auth;
+mod event;
+mod metrics;
+mod query;
+mod remove;
 mod routes;
 
 pub use self::auth::AdminAuth;

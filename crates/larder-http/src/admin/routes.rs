@@ -1,5 +1,6 @@
 //! The routes of the admin API.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,15 +9,34 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode, Uri};
-use larder_core::{Cache, Delivery, Invalidated, MAX_TAG_BYTES, Selector};
-use percent_encoding::percent_decode_str;
+use larder_core::Cache;
+use tokio::sync::Semaphore;
 
 use super::auth::{AdminAuth, Refusal};
+use super::event::event;
+use super::query::{once, parameters};
+use super::remove::{MOST_SWEEPS, clear, remove};
 use crate::problem::problem;
 
-/// Builds the admin API: `GET stats`, `GET health`, `POST clear`, `DELETE ?pattern=|tag=|namespace=|key=|all=true`.
+/// Builds the admin API:
+///
+/// | request | answers |
+/// |---|---|
+/// | `GET health` | `status`, to anybody; to whoever is let in how tiers, breaker and log are |
+/// | `GET stats` | what has been counted |
+/// | `GET metrics` | the same for Prometheus (text format 0.0.4) |
+/// | `GET explain?key=trig:123` | what the tiers have under a key, whether it may be served, and who invalidated it when and why |
+/// | `DELETE ?pattern=\|tag=\|namespace=\|key=\|all=true` | invalidates; may be combined |
+/// | `POST clear` | invalidates everything |
+/// | `POST event` | publishes what has happened: `{"name": .., "payload": ..}`; its handlers run here |
+///
+/// `DELETE` and `POST clear` take `reason=`, which `explain` shows later. They answer as soon as the invalidation holds: `state`
+/// (`delivered`, or `queued` while Redis is away) and `token`. What they have killed is freed and counted beside, and an
+/// event `cache_swept` says how much; with `sweep=wait` the answer waits for that and has the counts, with `sweep=off`
+/// nothing is freed before its ttl ends. `sweep` in the answer: `started`, `done`, `off`, or `busy` (16 are waiting
+/// already, and this one is left out; it is invalidated all the same).
 ///
 /// ```
 /// # use larder_core::Cache;
@@ -32,10 +52,12 @@ pub struct AdminRouter {
     bare_delete: bool,
 }
 
-struct Admin {
-    cache: Cache,
+pub(super) struct Admin {
+    pub(super) cache: Cache,
     auth: AdminAuth,
-    bare_delete: bool,
+    pub(super) bare_delete: bool,
+    /// Room for sweeps that nobody waits for.
+    pub(super) sweeps: Arc<Semaphore>,
 }
 
 impl AdminRouter {
@@ -58,10 +80,18 @@ impl AdminRouter {
 
     /// The router.
     pub fn build(self) -> Router {
-        let admin = Arc::new(Admin { cache: self.cache, auth: self.auth, bare_delete: self.bare_delete });
+        let admin = Arc::new(Admin {
+            cache: self.cache,
+            auth: self.auth,
+            bare_delete: self.bare_delete,
+            sweeps: Arc::new(Semaphore::new(MOST_SWEEPS)),
+        });
         let guarded = Router::new()
             .route("/stats", get(stats))
+            .route("/metrics", get(metrics))
+            .route("/explain", get(explain))
             .route("/clear", post(clear))
+            .route("/event", post(event))
             .route("/", delete(remove))
             .route_layer(middleware::from_fn_with_state(admin.clone(), guard));
         Router::new()
@@ -80,9 +110,12 @@ async fn no_store(mut response: Response) -> Response {
 }
 
 async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     match admin.auth.judge(&parts) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Ok(actor) => {
+            parts.extensions.insert(actor);
+            next.run(Request::from_parts(parts, body)).await
+        }
         Err(Refusal::Place(why)) => problem(StatusCode::FORBIDDEN, "Not allowed", why),
         Err(Refusal::Token) => {
             let mut response = problem(
@@ -96,20 +129,15 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
     }
 }
 
+const ROUTES: &str = "There are GET stats, GET health, GET metrics, GET explain, POST clear, POST event, and \
+                      DELETE with pattern, tag, namespace, key or all=true.";
+
 async fn not_found() -> Response {
-    problem(
-        StatusCode::NOT_FOUND,
-        "No such route",
-        "There are GET stats, GET health, POST clear and DELETE with pattern, tag, namespace, key or all=true.",
-    )
+    problem(StatusCode::NOT_FOUND, "No such route", ROUTES)
 }
 
 async fn wrong_method() -> Response {
-    problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Wrong method",
-        "There are GET stats, GET health, POST clear and DELETE with pattern, tag, namespace, key or all=true.",
-    )
+    problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", ROUTES)
 }
 
 async fn stats(State(admin): State<Arc<Admin>>) -> Response {
@@ -134,125 +162,43 @@ async fn health(State(admin): State<Arc<Admin>>, request: Request) -> Response {
     let health = admin.cache.health();
     let (parts, _) = request.into_parts();
     match admin.auth.judge(&parts) {
-        Ok(()) => Json(health).into_response(),
+        Ok(_) => Json(health).into_response(),
         Err(_) => Json(serde_json::json!({ "status": health.status })).into_response(),
     }
 }
 
-async fn clear(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
-    match uri.query().unwrap_or_default() {
-        "" => done(&["*".to_owned()], admin.cache.invalidate([Selector::all()]).await),
-        _ => bad("POST clear takes no parameters: it clears everything. To clear less, use DELETE."),
-    }
+/// How the cache is, for Prometheus.
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let text = super::metrics::text(&admin.cache.stats(), &admin.cache.health());
+    ([(CONTENT_TYPE, super::metrics::CONTENT_TYPE)], text).into_response()
 }
 
-async fn remove(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
-    match selectors(uri.query().unwrap_or_default(), admin.bare_delete) {
-        Ok(selectors) => {
-            let patterns: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-            done(&patterns, admin.cache.invalidate(selectors).await)
+/// Why a key is served or not.
+async fn explain(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
+    let key = match key_of(uri.query().unwrap_or_default()) {
+        Ok(key) => key,
+        Err(why) => return bad(&why),
+    };
+    match admin.cache.explain(&key).await {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => {
+            let why = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            bad(&format!("key={key}{why}."))
         }
-        Err(why) => bad(&why),
     }
 }
 
-fn bad(detail: &str) -> Response<Body> {
+fn key_of(query: &str) -> Result<String, String> {
+    let mut key = None;
+    for (name, value) in parameters(query)? {
+        match name {
+            "key" => once(&mut key, name, value)?,
+            _ => return Err(format!("Unknown parameter {name}: there is key.")),
+        }
+    }
+    key.ok_or_else(|| "Say which key: key=trig:123.".to_owned())
+}
+
+pub(super) fn bad(detail: &str) -> Response<Body> {
     problem(StatusCode::BAD_REQUEST, "Not understood", detail)
-}
-
-fn done(patterns: &[String], invalidated: Invalidated) -> Response {
-    let state = match invalidated.state {
-        Delivery::Delivered => "delivered",
-        Delivery::Queued => "queued",
-    };
-    let token = invalidated.token.map(|token| token.to_string());
-    let document = serde_json::json!({ "patterns": patterns, "state": state, "token": token });
-    (StatusCode::OK, Json(document)).into_response()
-}
-
-/// The selectors that a query names; an unknown parameter is a mistake, never "everything".
-fn selectors(query: &str, bare_delete: bool) -> Result<Vec<Selector>, String> {
-    if query.is_empty() {
-        return if bare_delete {
-            Ok(vec![Selector::all()])
-        } else {
-            Err("Say what to delete: pattern=, tag=, namespace=, key=, or all=true.".to_owned())
-        };
-    }
-    query
-        .split('&')
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = value.replace('+', " ");
-            let value =
-                percent_decode_str(&value).decode_utf8().map_err(|_| format!("{name} is no UTF-8"))?;
-            selector(name, &value)
-        })
-        .collect()
-}
-
-fn selector(name: &str, value: &str) -> Result<Selector, String> {
-    let parse = |text: &str| Selector::parse(text).map_err(|e| format!("{name}={value}: {e}."));
-    let plain = |what: &str| match value {
-        "" => Err(format!("{name} is empty: name {what}.")),
-        _ if name != "tag" && value.contains('*') => Err(format!("{name}={value}: use pattern= for a `*`.")),
-        _ => Ok(()),
-    };
-    match name {
-        "pattern" => parse(value),
-        // Literal: no white space is trimmed, no `*` means anything.
-        "tag" if value.len() > MAX_TAG_BYTES => Err(format!("tag is longer than {MAX_TAG_BYTES} bytes.")),
-        "tag" => plain("a tag").map(|()| Selector::tag(value)),
-        "key" if value.starts_with('#') => Err(format!("key={value}: use tag= for a tag.")),
-        "key" => plain("a key").and_then(|()| parse(value)),
-        "namespace" => {
-            plain("a namespace")?;
-            match value.contains(':') {
-                true => Err(format!("namespace={value}: a namespace has no `:`; use pattern={value}:*.")),
-                false => Ok(Selector::under(value)),
-            }
-        }
-        "all" if value == "true" => Ok(Selector::all()),
-        "all" => Err(format!("all={value}: only all=true is understood.")),
-        _ => Err(format!("Unknown parameter {name}: there are pattern, tag, namespace, key and all.")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(query: &str) -> Result<Vec<String>, String> {
-        Ok(selectors(query, false)?.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn every_form_of_delete_becomes_its_selector() {
-        assert_eq!(read("pattern=trig:123:*").unwrap(), ["trig:123:*"]);
-        assert_eq!(read("pattern=trig%3A123%3A%2A&tag=site").unwrap(), ["trig:123:*", "#site"]);
-        assert_eq!(read("namespace=trig").unwrap(), ["trig:*"]);
-        assert_eq!(read("key=trig:123").unwrap(), ["trig:123"]);
-        assert_eq!(read("tag=*").unwrap(), ["#*"]);
-        assert_eq!(selectors("tag=a%20", false).unwrap(), [Selector::tag("a ")]);
-        assert_eq!(read("all=true").unwrap(), ["*"]);
-    }
-
-    #[test]
-    fn what_is_not_understood_is_never_everything() {
-        for query in [
-            "",
-            "patern=trig:*",
-            "all",
-            "all=1",
-            "tag=",
-            "key=trig:*",
-            "key=%23a",
-            "namespace=a:b",
-            "pattern=",
-            "&",
-        ] {
-            assert!(read(query).is_err(), "{query:?}");
-        }
-        assert_eq!(selectors("", true).unwrap(), [Selector::all()]);
-    }
 }

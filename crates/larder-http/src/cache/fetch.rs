@@ -265,6 +265,7 @@ fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {
         stored: kept.stored,
         key: Some(asked.key.name()),
         reason: None,
+        late: asked.late,
         calendar: config.calendar(),
     }
 }

@@ -28,6 +28,7 @@ use super::style::Told;
 use crate::problem::problem;
 use crate::rules::conditional::client_has_it;
 use crate::rules::request::Verdict;
+use crate::tokens::{self, Late};
 
 /// How often a request that finds the loads of others unusable claims again, before its handler runs for it alone.
 const MOST_TURNS: usize = 4;
@@ -91,9 +92,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Answer {
         let (mut parts, body) = request.into_parts();
         let verdict = judge(&self.config, &parts, &body);
-        if let (Verdict::Pass(_), _) | (_, Some(_)) = (verdict, &self.config.identify) {
+        let to_wait_for = self.config.identify.is_some() || tokens::are_named(&parts);
+        if to_wait_for || matches!(verdict, Verdict::Pass(_)) {
             let (config, inner) = (self.config.clone(), S::clone(&self.inner));
-            return Answer::Waiting(Box::pin(identified(config, inner, verdict, parts, body)));
+            return Answer::Waiting(Box::pin(prepared(config, inner, verdict, parts, body)));
         }
         let key = match key::write(&self.config, &mut parts, None) {
             Ok(key) => key,
@@ -149,8 +151,8 @@ fn is_empty(body: &Body) -> bool {
 }
 
 /// Runs the route's extractor first, whatever becomes of the request then: who is refused on a hit is refused on a Range
-/// request too, and with the cache switched off.
-async fn identified<S>(
+/// request too, and with the cache switched off. Then waits for the tokens that the request names.
+async fn prepared<S>(
     config: Arc<Config>,
     inner: S,
     verdict: Verdict,
@@ -172,6 +174,9 @@ where
     if let Verdict::Pass(reason) = verdict {
         return pass(config, inner, Request::from_parts(parts, body), reason).await;
     }
+    if tokens::are_named(&parts) {
+        tokens::arrive(&config.cache, &mut parts).await;
+    }
     let key = match key::write(&config, &mut parts, user.as_deref()) {
         Ok(key) => key.to_key(),
         Err(reason) => return pass(config.clone(), inner, Request::from_parts(parts, body), reason).await,
@@ -179,18 +184,31 @@ where
     answer(config, inner, verdict, parts, key, None).await
 }
 
-/// None of the cache's business: the handler answers, and the answer says why.
+/// None of the cache's business: the handler answers, and the answer says why. A write's says its token.
 async fn pass<S>(config: Arc<Config>, inner: S, request: Request<Body>, reason: SkipReason) -> Response<Body>
 where
     S: Service<Request<Body>, Error = Infallible>,
     S::Response: IntoResponse,
 {
-    if matches!(reason, SkipReason::Method | SkipReason::Off) {
+    if reason == SkipReason::Off {
         return fetch::call(inner, request).await;
     }
+    let write = !request.method().is_safe();
     let (parts, body) = request.into_parts();
-    config.passed(&parts, reason);
-    let mut response = fetch::call(inner, Request::from_parts(parts, body)).await;
+    if reason != SkipReason::Method {
+        config.passed(&parts, reason);
+    }
+    let handler = fetch::call(inner, Request::from_parts(parts, body));
+    let mut response = if write {
+        let (mut response, token) = config.cache.collect_tokens(handler).await;
+        tokens::tell(&mut response, token);
+        response
+    } else {
+        handler.await
+    };
+    if reason == SkipReason::Method {
+        return response;
+    }
     let told = Told::nothing_stored(Outcome::Skip, Some(reason), None, config.calendar());
     config.style.tell(&told, response.headers_mut());
     response
@@ -201,6 +219,8 @@ pub(super) struct Asked {
     pub(super) key: Key,
     pub(super) path: String,
     pub(super) fill: Fill,
+    /// Is this node behind a token that the request names?
+    pub(super) late: bool,
     head: bool,
     /// `If-None-Match` and `If-Modified-Since`, which the handler does not get to see.
     conditions: HeaderMap,
@@ -219,7 +239,8 @@ impl Asked {
         // HEAD runs as GET, so that what is stored has a body.
         let head = std::mem::replace(&mut parts.method, Method::GET) == Method::HEAD;
         let path = parts.uri.path().to_owned();
-        Asked { key, path, fill: config.fill(parts), head, conditions }
+        let late = parts.extensions.get::<Late>().is_some();
+        Asked { key, path, fill: config.fill(parts), late, head, conditions }
     }
 
     /// An answer made from a stored response.
@@ -236,7 +257,7 @@ impl Asked {
         headers: &mut HeaderMap,
     ) {
         let told = Told::nothing_stored(outcome, reason, Some(self.key.name()), config.calendar());
-        config.style.tell(&told, headers);
+        config.style.tell(&Told { late: self.late, ..told }, headers);
     }
 
     /// What a client gets of an answer that is not stored, or not yet. The handler ran as a plain GET, so what the client
@@ -302,7 +323,10 @@ where
     Running::note(&mut parts, &key);
     let asked = Arc::new(Asked::take(&config, key, &mut parts));
     let request = || Request::from_parts(parts, Body::empty());
-    if verdict == Verdict::Bypass {
+    if asked.late && verdict == Verdict::OnlyIfCached {
+        return only_if_cached();
+    }
+    if asked.late || verdict == Verdict::Bypass {
         return alone(config, inner, asked, request(), Outcome::Bypass).await;
     }
     for _ in 0..MOST_TURNS {

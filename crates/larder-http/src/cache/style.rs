@@ -72,6 +72,8 @@ pub(super) struct Told<'a> {
     pub(super) key: Option<&'a [u8]>,
     /// Why it is not stored.
     pub(super) reason: Option<SkipReason>,
+    /// Did it go past the cache because this node is behind the client's token?
+    pub(super) late: bool,
     /// The calendar, for `X-Cache-Date`.
     pub(super) calendar: &'a dyn Runtime,
 }
@@ -86,6 +88,7 @@ impl<'a> Told<'a> {
             stored: found.stored,
             key: Some(key),
             reason: None,
+            late: false,
             calendar,
         }
     }
@@ -97,7 +100,7 @@ impl<'a> Told<'a> {
         key: Option<&'a [u8]>,
         calendar: &'a dyn Runtime,
     ) -> Self {
-        Told { outcome, age: Duration::ZERO, ttl: None, stored: false, key, reason, calendar }
+        Told { outcome, age: Duration::ZERO, ttl: None, stored: false, key, reason, late: false, calendar }
     }
 }
 
@@ -191,6 +194,9 @@ fn cache_status(told: &Told<'_>) -> HeaderValue {
             (false, Some(reason)) => write!(text, "; detail={}", reason.as_str()),
             (false, None) => Ok(()),
         };
+        if told.late && (told.stored || told.reason.is_none()) {
+            let _ = write!(text, "; detail=late");
+        }
     }
     text.value()
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use larder_core::SkipReason;
 
 use super::control::CacheControl;
+use crate::tokens::LARDER_EPOCH;
 
 /// What a route stores.
 #[derive(Clone, Debug)]
@@ -96,8 +97,9 @@ fn says_otherwise(headers: &HeaderMap, length: u64) -> bool {
     })
 }
 
-/// Headers that concern one connection, or that are made anew for each answer (RFC 9111 section 3.1).
-const NOT_STORED: [HeaderName; 10] = [
+/// Headers that concern one connection, or one answer (RFC 9111 section 3.1); a write's token is its client's alone.
+const NOT_STORED: [HeaderName; 11] = [
+    LARDER_EPOCH,
     CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,

@@ -1,5 +1,7 @@
 //! What the tests of this crate share: a site to ask, requests, and handlers that wait until they are told.
-#![allow(dead_code, reason = "every test file uses its own part of it")]
+#![allow(dead_code, unused_imports, reason = "every test file uses its own part of it")]
+
+mod held;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
+
+pub(crate) use self::held::Held;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 

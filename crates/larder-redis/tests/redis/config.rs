@@ -17,7 +17,8 @@ fn good() -> Redis {
 
 #[tokio::test]
 async fn each_bad_setting_is_named_with_its_value_and_rule() {
-    let scheme = "the scheme must be redis:// or rediss:// (or valkey://, valkeys://, unix://)";
+    let scheme = "the scheme must be redis:// or rediss:// (or valkey://, valkeys://, unix://; redis-sentinel://, \
+                  redis-cluster:// and so on)";
     assert_eq!(told(Redis::at("http://x")).await, format!("redis url \"http://x\": {scheme}"));
     let prefix = "it must be 1 to 64 of A-Z a-z 0-9 _ . -";
     for bad in ["", "a b", "a:b", "{a}", "\u{e9}"] {
@@ -33,6 +34,15 @@ async fn each_bad_setting_is_named_with_its_value_and_rule() {
     let rule = "a user needs a password, as in user:password@host";
     assert_eq!(told(good().username("app")).await, format!("redis username \"app\": {rule}"));
     assert_eq!(told(Redis::at("redis://secret@h")).await, format!("redis username \"***\": {rule}"));
+    let idle = "redis sentinel_password \"***\": it is of use with sentinels only";
+    assert_eq!(told(good().sentinel_password("hunter2")).await, idle);
+    let sentinel = || Redis::sentinel(["a:1", "b"], "shop");
+    assert!(told(sentinel().sentinel_username("app")).await.contains(rule));
+    assert!(told(sentinel().log_at("c:1")).await.starts_with("redis log_at"));
+    assert!(told(Redis::sentinel(["a:1"], "my shop")).await.contains("the path must name the service"));
+    assert!(told(Redis::sentinel([""; 0], "shop")).await.contains("the host must be"));
+    let one_database = "redis database \"1\": a cluster has one database, 0";
+    assert_eq!(told(Redis::cluster(["a:1"]).database(1)).await, one_database);
     assert!(told(good().ca_certificate("/ca.pem")).await.starts_with("redis ca_certificate \"/ca.pem\""));
 }
 
@@ -54,4 +64,9 @@ async fn setters_win_over_the_url_and_empty_means_none() {
     let remote = build(Redis::at("redis://user:pw@h:7/3").database(5).username("").password(""));
     assert_eq!(remote.describe(), "redis://h:7/5");
     assert_eq!(build(Redis::at("valkey://h")).describe(), "redis://h:6379/0");
+    let sentinel = Redis::sentinel(["a:1", "b"], "shop").database(2).sentinel_password("");
+    assert_eq!(build(sentinel).describe(), "redis-sentinel://a:1,b:26379/shop/2");
+    assert_eq!(build(Redis::cluster(["a:1", "b"])).describe(), "redis-cluster://a:1,b:6379");
+    #[cfg(feature = "tls")]
+    assert_eq!(build(Redis::cluster(["a"]).tls(true)).describe(), "rediss-cluster://a:6379");
 }

@@ -96,6 +96,20 @@ async fn a_second_follow_waits_for_its_turn() {
     .await;
 }
 
+/// The engine has to hear of a lost log within a second, not only when the next record comes.
+#[tokio::test]
+async fn a_log_that_stands_elsewhere_or_is_gone_is_told_at_once() {
+    let server = RedisServer::start().await;
+    let remote = connected(&server).await;
+    let start = open(&remote, None).await.head;
+    let (runtime, began) = (runtime(), runtime().now());
+    let elsewhere = Epoch { line: start.line, at: start.at + 5 };
+    assert_eq!(remote.follow(elsewhere, 9, LONG).await, Ok(Round { head: Some(start), records: Vec::new() }));
+    server.flush_all().await;
+    assert_eq!(remote.follow(start, 9, LONG).await, Ok(Round { head: None, records: Vec::new() }));
+    assert!(runtime.now().since(began) < DEADLINE);
+}
+
 #[tokio::test]
 async fn a_stream_that_is_none_does_not_answer_before_the_wait_is_over() {
     let server = RedisServer::start().await;
@@ -184,12 +198,16 @@ async fn a_follow_that_is_not_answered_a_second_after_its_wait_ends_the_logs_lin
     let slow = Redis::at(server.url()).heartbeat(LONG);
     let remote = connect(slow.log_at(proxy.addr().to_string())).await;
     let start = open(&remote, None).await.head;
-    proxy.set(Fault::BlackHole);
-    let (runtime, wait) = (runtime(), Duration::from_millis(300));
+    let (runtime, wait) = (runtime(), Duration::from_secs(1));
     let began = runtime.now();
-    assert!(remote.follow(start, 10, wait).await.unwrap_err().is_timeout());
+    let cut = async {
+        wait_for(DEADLINE, "the server to wait", async || blocked(&server).await == 1).await;
+        proxy.set(Fault::BlackHole);
+    };
+    let (round, ()) = tokio::join!(remote.follow(start, 10, wait), cut);
+    assert!(round.unwrap_err().is_timeout());
     let took = runtime.now().since(began);
-    assert!(took >= wait + Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took >= wait + Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
     wait_link_down(remote.log_link(), "no answer").await;
     assert_eq!(remote.get(b"k").await, Ok(None));
     proxy.set(Fault::None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_core::{Append, Author, Epoch, Link, Mode, Opened, Record, Remote, Runtime, TokioRuntime};
 use larder_redis::{Redis, RedisRemote};
-use larder_testkit::{RedisServer, Reply, wait_for, wait_until};
+use larder_testkit::{RedisServer, Reply, wait_for};
 use tokio::sync::watch;
 
 /// Long enough for a busy machine; a passing test never waits for it.
@@ -27,6 +27,13 @@ pub(crate) async fn connect(redis: Redis) -> Arc<RedisRemote> {
     remote
 }
 
+/// Connects to a cluster and waits for all of its three primaries.
+pub(crate) async fn connect_to_all(redis: Redis) -> Arc<RedisRemote> {
+    let remote = connect(redis).await;
+    wait_generation(remote.link(), 3).await;
+    remote
+}
+
 pub(crate) async fn connected(server: &RedisServer) -> Arc<RedisRemote> {
     connect(Redis::at(server.url())).await
 }
@@ -39,16 +46,17 @@ pub(crate) async fn wait_up(remote: &RedisRemote) -> u64 {
 
 /// Waits until this link is up; answers its generation.
 pub(crate) async fn wait_link_up(link: watch::Receiver<Link>) -> u64 {
-    let mut seen = 0;
-    wait_until(DEADLINE, "the link to be up", || match *link.borrow() {
-        Link::Up { generation } => {
-            seen = generation;
-            true
-        }
-        _ => false,
-    })
-    .await;
-    seen
+    wait_generation(link, 0).await
+}
+
+/// Waits until this link is up for at least so many times; answers its generation.
+pub(crate) async fn wait_generation(mut link: watch::Receiver<Link>, least: u64) -> u64 {
+    let runtime = runtime();
+    let up = |link: &Link| matches!(link, Link::Up { generation } if *generation >= least);
+    tokio::select! {
+        found = link.wait_for(up) => generation_in(&found.expect("somebody keeps the link")),
+        () = runtime.sleep(DEADLINE) => panic!("the link is not up ({least}) in {DEADLINE:?}"),
+    }
 }
 
 /// The generation of the values' link.
@@ -57,9 +65,13 @@ pub(crate) fn generation(remote: &RedisRemote) -> u64 {
 }
 
 pub(crate) fn generation_of(link: &watch::Receiver<Link>) -> u64 {
-    match *link.borrow() {
-        Link::Up { generation } => generation,
-        ref other => panic!("not up but {other:?}"),
+    generation_in(&link.borrow())
+}
+
+fn generation_in(link: &Link) -> u64 {
+    match link {
+        Link::Up { generation } => *generation,
+        other => panic!("not up but {other:?}"),
     }
 }
 

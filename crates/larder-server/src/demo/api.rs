@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use http::{StatusCode, header};
 use larder_core::units::{MINUTE, SECOND};
 use larder_core::{Cache, NamespaceError, Policy, Runtime, Selector};
-use larder_http::ResponseCache;
+use larder_http::{ReadYourWrites, ResponseCache};
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, CatalogError, Filters, NewRepository};
@@ -65,6 +65,8 @@ pub(super) fn router(
             get(show_repository).layer(repository).put(describe_repository).delete(delete_repository),
         )
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "There is no such path.") })
+        // Writes have no response cache of their own: this tells their tokens.
+        .layer(ReadYourWrites::new(cache))
         .with_state(api))
 }
 

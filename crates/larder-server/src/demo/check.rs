@@ -5,29 +5,38 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http::response::Parts;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http_body_util::Full;
 
+use super::client::{Client, elapsed};
 use super::guide::Step;
 use super::say;
 use crate::exit::{Failure, chain};
+use larder_http::LARDER_EPOCH;
 
 /// How long one request may take, the largest facets of level 3 in a debug build included.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a step may take to come true that says "a moment later".
+const MOMENT: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs the steps in order and says of each what came.
 ///
 /// # Errors
 /// How many did not do what they say.
 pub(super) async fn run(steps: &[Step]) -> Result<(), Failure> {
-    let mut differences = 0;
+    let (mut differences, mut kept) = (0, None);
     for step in steps {
-        let found = match answer(step).await {
-            Ok(head) => compare(step, &head),
-            Err(error) => vec![error],
-        };
+        let mut found = one(step, &mut kept).await;
+        if step.patient && !found.is_empty() {
+            tokio::select! {
+                () = elapsed(MOMENT) => {}
+                () = async { while !found.is_empty() {
+                    elapsed(AGAIN).await;
+                    found = one(step, &mut kept).await;
+                }} => {}
+            }
+        }
         let verdict = if found.is_empty() { "ok  " } else { "DIFF" };
         say(&format!("{verdict} {}", step.curl()));
         for difference in &found {
@@ -39,43 +48,42 @@ pub(super) async fn run(steps: &[Step]) -> Result<(), Failure> {
     if differences == 0 { Ok(()) } else { Err(Failure::differences(differences)) }
 }
 
-async fn answer(step: &Step) -> Result<Parts, String> {
-    let stream = TcpStream::connect(step.address).await.map_err(|e| chain(&e))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
-    let mut request = Request::builder()
-        .method(step.method)
-        .uri(&step.path)
-        .header("Host", step.address.to_string())
-        .header("User-Agent", "curl")
-        .header("Accept", "*/*");
+/// What is not as it should be. Keeps the token if the step says so.
+async fn one(step: &Step, kept: &mut Option<String>) -> Vec<String> {
+    let request = match request(step, kept.as_deref()) {
+        Ok(request) => request,
+        Err(error) => return vec![chain(&error)],
+    };
+    match Client::new(step.address, LIMIT).ask(request).await {
+        Ok((head, body)) => {
+            if step.keeps_token {
+                *kept = head.headers.get(LARDER_EPOCH).and_then(|v| Some(v.to_str().ok()?.to_owned()));
+            }
+            compare(step, &head, &body)
+        }
+        Err(error) => vec![error],
+    }
+}
+
+fn request(step: &Step, kept: Option<&str>) -> http::Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder().method(step.method).uri(&step.path);
+    if !step.headers.iter().any(|(name, _)| *name == "Host") {
+        request = request.header("Host", step.address.to_string());
+    }
+    request = request.header("User-Agent", "curl").header("Accept", "*/*");
     for (name, value) in &step.headers {
         request = request.header(*name, value);
+    }
+    if step.names_token {
+        request = request.header(LARDER_EPOCH, kept.unwrap_or_default());
     }
     if let Some(token) = &step.token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
-    let body = Full::new(Bytes::from(step.body.clone().unwrap_or_default()));
-    let request = request.body(body).map_err(|e| chain(&e))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|e| chain(&e))?;
-        let (parts, body) = response.into_parts();
-        // The whole answer has to come, or it is none.
-        body.collect().await.map_err(|e| chain(&e))?;
-        Ok(parts)
-    };
-    tokio::select! {
-        answer = exchange => answer,
-        ended = connection => Err(format!("the connection ended: {ended:?}")),
-        () = elapsed() => Err(format!("no answer within {LIMIT:?}")),
-    }
+    request.body(Full::new(Bytes::from(step.body.clone().unwrap_or_default())))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a limit on a check; the cache's own time is on its port")]
-async fn elapsed() {
-    tokio::time::sleep(LIMIT).await;
-}
-
-fn compare(step: &Step, head: &Parts) -> Vec<String> {
+fn compare(step: &Step, head: &Parts, body: &Bytes) -> Vec<String> {
     let mut differences = Vec::new();
     if head.status.as_u16() != step.status {
         differences.push(format!("status {} instead of {}", head.status.as_u16(), step.status));
@@ -88,6 +96,11 @@ fn compare(step: &Step, head: &Parts) -> Vec<String> {
                 differences.push(format!("{name}: {value} instead of {expected}"));
             }
             Some(_) => {}
+        }
+    }
+    for expected in &step.says {
+        if !String::from_utf8_lossy(body).contains(expected) {
+            differences.push(format!("the answer does not say {expected}"));
         }
     }
     differences

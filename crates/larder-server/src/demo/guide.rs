@@ -1,8 +1,11 @@
 //! What to try: each step once, printed as a curl line for people and run as a request by `--check`.
 
+mod across;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+pub(super) use self::across::{Place, steps as steps_across};
 use crate::cli::Demo;
 
 /// One request, and what must come of it.
@@ -19,6 +22,14 @@ pub(super) struct Step {
     pub(super) status: u16,
     /// Each header, and how its value begins.
     pub(super) expect: Vec<(&'static str, &'static str)>,
+    /// What the answer's body contains.
+    pub(super) says: Vec<&'static str>,
+    /// It may take a moment to come true.
+    pub(super) patient: bool,
+    /// Does the shell, and the check, keep the answer's token?
+    pub(super) keeps_token: bool,
+    /// Is that token sent?
+    pub(super) names_token: bool,
 }
 
 impl Step {
@@ -43,8 +54,21 @@ impl Step {
         self
     }
 
+    fn says(mut self, text: &'static str) -> Self {
+        self.says.push(text);
+        self
+    }
+
     /// The line to type.
     pub(super) fn curl(&self) -> String {
+        let line = self.plain_curl();
+        match self.keeps_token {
+            true => format!("TOKEN=$({line} -s | tr -d '\\r' | sed -n 's/^larder-epoch: //p'); echo $TOKEN"),
+            false => line,
+        }
+    }
+
+    fn plain_curl(&self) -> String {
         let mut line = "curl -i".to_owned();
         match self.method {
             "GET" => {}
@@ -53,6 +77,9 @@ impl Step {
         }
         for (name, value) in &self.headers {
             let _ = write!(line, " -H '{name}: {value}'");
+        }
+        if self.names_token {
+            line.push_str(" -H \"Larder-Epoch: $TOKEN\"");
         }
         if self.token.is_some() {
             line.push_str(" -H \"Authorization: Bearer $LARDER_ADMIN_TOKEN\"");
@@ -65,14 +92,8 @@ impl Step {
     }
 }
 
-/// Everything worth trying, in an order in which each line does what it says.
-pub(super) fn steps(
-    api: SocketAddr,
-    admin: SocketAddr,
-    next_id: i64,
-    admin_token: Option<&str>,
-) -> Vec<Step> {
-    let step = |address, about, method, path: &str, status| Step {
+fn step(address: SocketAddr, about: &'static str, method: &'static str, path: &str, status: u16) -> Step {
+    Step {
         about,
         method,
         address,
@@ -82,7 +103,15 @@ pub(super) fn steps(
         body: None,
         status,
         expect: Vec::new(),
-    };
+        says: Vec::new(),
+        patient: false,
+        keeps_token: false,
+        names_token: false,
+    }
+}
+
+/// Everything worth trying, in an order in which each line does what it says.
+pub(super) fn steps(Place { api, admin }: Place, next_id: i64, admin_token: Option<&str>) -> Vec<Step> {
     let get = |about, path: &str| step(api, about, "GET", path, 200);
     let on_admin = |about, method, path: &str, status| Step {
         token: admin_token.map(str::to_owned),
@@ -128,7 +157,7 @@ pub(super) fn steps(
         on_admin(
             "An operator drops every facet, whatever their number: one record",
             "DELETE",
-            "/?pattern=facets:*",
+            "/?pattern=facets:*&reason=new+weights",
             200,
         ),
         get("the facets", facets).cached("MISS"),
@@ -136,14 +165,18 @@ pub(super) fn steps(
         get("which stays", "/api/v1/search?q=light").cached("HIT"),
         on_admin("A mistyped parameter is never \"everything\"", "DELETE", "/?patern=search:*", 400),
         on_admin("What has been counted", "GET", "/stats", 200),
+        on_admin("the same for Prometheus", "GET", "/metrics", 200).says("larder_requests_total"),
         on_admin("how the cache is", "GET", "/health", 200),
+        on_admin("what it knows of a key", "GET", "/explain?key=repository:7", 200)
+            .says("\"verdict\":\"fresh\""),
         on_admin("and everything dropped", "POST", "/clear", 200),
         get("The facets", facets).cached("MISS"),
     ]
 }
 
 /// What is printed at the start.
-pub(super) fn text(steps: &[Step], api: SocketAddr, admin: SocketAddr, options: &Demo) -> String {
+pub(super) fn text(steps: &[Step], here: Place, admin_token: Option<&str>, options: &Demo) -> String {
+    let Place { api, admin } = here;
     let behind = match &options.redis {
         Some(_) => "in the memory of this process, with Redis behind it",
         None => "in the memory of this process",
@@ -158,10 +191,28 @@ pub(super) fn text(steps: &[Step], api: SocketAddr, admin: SocketAddr, options: 
          Stop it with ^C. What to try, in this order:\n",
         options.level,
     );
+    write_steps(&mut text, steps);
+    match across::second(here, options) {
+        Some((there, line)) => {
+            let _ = write!(
+                text,
+                "\nSeveral processes share catalog, Redis and invalidations. In another terminal:\n\n{line}\n\n\
+                 and then, with one name for both as behind a load balancer:\n"
+            );
+            write_steps(&mut text, &across::steps(here, there, admin_token));
+        }
+        None => text.push_str(
+            "\nFor several processes that agree, start this with --redis URL and --data FILE; \
+             `larder demo --check --nodes 3` tries whether they do.\n",
+        ),
+    }
+    text
+}
+
+fn write_steps(text: &mut String, steps: &[Step]) {
     for step in steps {
         let outcome = step.expect.iter().find(|(name, _)| *name == "x-cache-status");
         let outcome = outcome.map_or(String::new(), |(_, status)| format!(" {status}"));
         let _ = write!(text, "\n# {}: {}{outcome}\n{}\n", step.about, step.status, step.curl());
     }
-    text
 }

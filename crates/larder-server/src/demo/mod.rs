@@ -3,7 +3,9 @@
 mod api;
 pub mod catalog;
 mod check;
+mod client;
 mod guide;
+mod nodes;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use larder_redis::Redis;
 use tokio::net::TcpListener;
 
 use self::catalog::Catalog;
+use self::guide::Place;
 use crate::cli::Demo;
 use crate::exit::Failure;
 
@@ -29,6 +32,13 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Wrong options, before a port is bound; a port or file that is not to be had; lines that do not do what they say.
 pub async fn run(options: Demo, admin_token: Option<String>) -> Result<(), Failure> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current());
+    if let Some(nodes) = options.nodes {
+        let ended = nodes::run(&options, nodes, admin_token, runtime);
+        return tokio::select! {
+            result = ended => result,
+            () = told_to_stop() => Err(Failure::stopped()),
+        };
+    }
     let addresses = Addresses::of(&options);
     let auth = addresses.auth(admin_token.clone())?;
     let (catalog, _temporary) = open_catalog(&options, &*runtime).await?;
@@ -39,10 +49,10 @@ pub async fn run(options: Demo, admin_token: Option<String>) -> Result<(), Failu
 
     let api_listener = listen("--listen", addresses.api).await?;
     let admin_listener = listen("--admin", addresses.admin).await?;
-    let (api_at, admin_at) = (at(&api_listener)?, at(&admin_listener)?);
+    let here = Place { api: at(&api_listener)?, admin: at(&admin_listener)? };
     let next_id =
         catalog.next_repository_id().map_err(|error| Failure::unavailable("the sample data", &error))?;
-    let steps = guide::steps(api_at, admin_at, next_id, admin_token.as_deref());
+    let steps = guide::steps(here, next_id, admin_token.as_deref());
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let serve_api = serve(api_listener, app, stopped.clone());
@@ -53,7 +63,7 @@ pub async fn run(options: Demo, admin_token: Option<String>) -> Result<(), Failu
             let _ = cache.invalidate([Selector::all()]).await;
             check::run(&steps).await
         } else {
-            say(&guide::text(&steps, api_at, admin_at, &options));
+            say(&guide::text(&steps, here, admin_token.as_deref(), &options));
             told_to_stop().await;
             Ok(())
         };
@@ -150,11 +160,16 @@ async fn open_catalog(
 async fn build_cache(options: &Demo, catalog: &Catalog, runtime: Arc<dyn Runtime>) -> Result<Cache, Failure> {
     let mut builder = Cache::builder().runtime(runtime);
     if let Some(url) = &options.redis {
-        let identity = catalog.identity().map_err(|error| Failure::unavailable("the sample data", &error))?;
-        builder = builder.remote(Redis::at(url.as_str()).prefix(format!("larder-demo-{identity}")));
+        builder = builder.remote(Redis::at(url.as_str()).prefix(prefix(catalog)?));
     }
     // The error names the value, without the password.
     builder.build().await.map_err(|error| Failure::option("--redis", &error))
+}
+
+/// What the keys of a catalog begin with.
+fn prefix(catalog: &Catalog) -> Result<String, Failure> {
+    let identity = catalog.identity().map_err(|error| Failure::unavailable("the sample data", &error))?;
+    Ok(format!("larder-demo-{identity}"))
 }
 
 async fn serve(

@@ -1,6 +1,10 @@
 //! What can be wrong with a network.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// A fault of the network between a client and its server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,19 +34,51 @@ pub enum Fault {
 }
 
 /// What the connections of a proxy watch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Setting {
     pub(super) fault: Fault,
+    /// What a client must have sent for the fault to concern its connection; `None`: it concerns all.
+    pub(super) only: Option<Arc<[u8]>>,
     /// How often [`Fault::Reset`] was set so far.
     pub(super) resets: u64,
 }
 
 impl Setting {
-    /// What to do with bytes of a connection that was accepted after so many `resets`, going `direction`.
-    pub(super) fn verdict(self, resets: u64, direction: Direction) -> Verdict {
-        // The connection is about to be reset, though not by the lane that asks: whatever the fault is by now, what was
-        // held must not slip out before that.
-        if self.resets == resets { self.fault.verdict(direction) } else { Verdict::Hold }
+    /// What to do with bytes of a connection that was accepted after so many `resets` and whose client has `said` this,
+    /// going `direction`.
+    pub(super) fn verdict(&self, resets: u64, said: &Said, direction: Direction) -> Verdict {
+        if self.resets != resets {
+            // The connection is about to be reset, though not by the lane that asks: whatever the fault is by now, what was
+            // held must not slip out before that.
+            Verdict::Hold
+        } else if self.only.as_deref().is_none_or(|bytes| said.has(bytes)) {
+            self.fault.verdict(direction)
+        } else {
+            Verdict::Pass
+        }
+    }
+}
+
+/// How much of what a client has sent is remembered: some hundred commands, so that a connection is known by those of
+/// the last seconds.
+const REMEMBERED: usize = 64 << 10;
+
+/// The last that the client of a connection has sent.
+#[derive(Debug, Default)]
+pub(super) struct Said(Mutex<VecDeque<u8>>);
+
+impl Said {
+    /// The client has sent `bytes`.
+    pub(super) fn hear(&self, bytes: &[u8]) {
+        let mut said = self.0.lock();
+        said.extend(bytes);
+        let forgotten = said.len().saturating_sub(REMEMBERED);
+        said.drain(..forgotten);
+    }
+
+    fn has(&self, bytes: &[u8]) -> bool {
+        let mut said = self.0.lock();
+        bytes.is_empty() || said.make_contiguous().windows(bytes.len()).any(|window| window == bytes)
     }
 }
 
@@ -96,12 +132,31 @@ mod tests {
     #[test]
     fn bytes_of_a_connection_that_is_to_be_reset_are_held_whatever_the_fault_is_by_now() {
         let faults = [Fault::None, Fault::Reset, Fault::Refuse, Fault::HalfOpen, Fault::BlackHole];
+        let said = Said::default();
         for fault in faults {
-            for direction in [Direction::Requests, Direction::Answers] {
-                let setting = Setting { fault, resets: 3 };
-                assert_eq!(setting.verdict(2, direction), Verdict::Hold, "{fault:?} {direction:?}");
+            for only in [None, Some("nobody said this".as_bytes().into())] {
+                for direction in [Direction::Requests, Direction::Answers] {
+                    let setting = Setting { fault, only: only.clone(), resets: 3 };
+                    assert_eq!(
+                        setting.verdict(2, &said, direction),
+                        Verdict::Hold,
+                        "{fault:?} {direction:?}"
+                    );
+                }
             }
         }
-        assert_eq!(Setting { fault: Fault::None, resets: 3 }.verdict(3, Direction::Answers), Verdict::Pass);
+        let healed = Setting { resets: 3, ..Setting::default() };
+        assert_eq!(healed.verdict(3, &said, Direction::Answers), Verdict::Pass);
+    }
+
+    #[test]
+    fn what_a_client_has_said_is_known_across_chunks_and_forgotten_after_64_kib() {
+        let said = Said::default();
+        said.hear(b"XREAD {lar");
+        assert!(!said.has(b"{larder}:"));
+        said.hear(b"der}:log 0");
+        assert!(said.has(b"{larder}:"));
+        said.hear(&[b'.'; REMEMBERED - 10]);
+        assert!(!said.has(b"{larder}:") && said.has(b"r}:log 0."));
     }
 }

@@ -9,7 +9,7 @@ use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::fault::{Direction, Setting, Verdict};
+use super::fault::{Direction, Said, Setting, Verdict};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
@@ -25,10 +25,11 @@ struct Chunk {
 /// Carries bytes until the sender closes or the receiver is gone, then closes towards the receiver.
 ///
 /// Reading goes on while chunks wait to be written, else a latency would add up chunk by chunk. `resets` is how many
-/// resets had been ordered before the connection was accepted.
+/// resets had been ordered before the connection was accepted, `said` is shared by its two directions.
 pub(super) async fn carry(
     direction: Direction,
     resets: u64,
+    said: &Said,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut setting: watch::Receiver<Setting>,
@@ -40,6 +41,9 @@ pub(super) async fn carry(
             // An error is a close without manners. It goes through the queue too: a black hole hides it.
             let count = from.read(&mut bytes).await.unwrap_or(0);
             bytes.truncate(count);
+            if direction == Direction::Requests {
+                said.hear(&bytes);
+            }
             if queue.send(Chunk { came: Instant::now(), bytes }).await.is_err() || count == 0 {
                 break;
             }
@@ -49,7 +53,7 @@ pub(super) async fn carry(
     let write = async {
         while let Some(chunk) = waiting.recv().await {
             let last = chunk.bytes.is_empty();
-            if deliver(chunk, direction, resets, &mut to, &mut setting).await.is_err() || last {
+            if deliver(chunk, direction, resets, said, &mut to, &mut setting).await.is_err() || last {
                 break;
             }
         }
@@ -67,12 +71,13 @@ async fn deliver(
     chunk: Chunk,
     direction: Direction,
     resets: u64,
+    said: &Said,
     to: &mut WriteHalf<'_>,
     setting: &mut watch::Receiver<Setting>,
 ) -> io::Result<()> {
     let mut rest = chunk.bytes.as_slice();
     loop {
-        let verdict = setting.borrow_and_update().verdict(resets, direction);
+        let verdict = setting.borrow_and_update().verdict(resets, said, direction);
         let (count, wait) = match verdict {
             Verdict::Pass => (rest.len(), Duration::ZERO),
             Verdict::Age(age) => (rest.len(), age.saturating_sub(chunk.came.elapsed())),

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use self::fault::Fault;
-use self::fault::{Direction, Setting};
+use self::fault::{Direction, Said, Setting};
 use crate::background::Background;
 
 /// Pause after an accept that failed, so that a shortage of files does not become a busy loop.
@@ -71,10 +71,22 @@ impl FaultProxy {
     /// Returns at once; the connections notice on another thread, within microseconds to milliseconds.
     pub fn set(&self, fault: Fault) {
         self.setting.send_modify(|setting| {
-            setting.fault = fault;
+            (setting.fault, setting.only) = (fault, None);
             // Counted, so that connections are reset even if the fault is replaced before they have looked.
             setting.resets += u64::from(fault == Fault::Reset);
         });
+    }
+
+    /// As [`set`](Self::set), but only for connections whose client has sent `bytes`, among the last 64 KiB before this
+    /// call, or sends them later: from that chunk on. All others work. It takes the place of the fault that was set
+    /// before, and any other takes its place.
+    ///
+    /// # Panics
+    /// If the fault is [`Reset`](Fault::Reset) or [`Refuse`](Fault::Refuse): they happen to connections whose clients have
+    /// sent nothing yet.
+    pub fn set_where(&self, bytes: &[u8], fault: Fault) {
+        assert!(!matches!(fault, Fault::Reset | Fault::Refuse), "{fault:?} does not depend on what is sent");
+        self.setting.send_modify(|setting| (setting.fault, setting.only) = (fault, Some(bytes.into())));
     }
 
     /// How many connections were accepted so far, also those that were closed or reset at once.
@@ -98,7 +110,10 @@ async fn accept(
         };
         accepted.fetch_add(1, Ordering::Relaxed);
         while connections.try_join_next().is_some() {}
-        let Setting { fault, resets } = *setting.borrow();
+        let (fault, resets) = {
+            let setting = setting.borrow();
+            (setting.fault, setting.resets)
+        };
         match fault {
             Fault::Refuse => {}
             Fault::Reset => reset(&client),
@@ -129,11 +144,13 @@ async fn connection(client: TcpStream, upstream: SocketAddr, setting: watch::Rec
     };
     // Small answers must not wait for each other's acknowledgements.
     let _ = client.set_nodelay(true);
+    let said = Said::default();
     let done = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let requests = lane::carry(Direction::Requests, resets, from_client, to_server, setting.clone());
-        let answers = lane::carry(Direction::Answers, resets, from_server, to_client, setting);
+        let requests =
+            lane::carry(Direction::Requests, resets, &said, from_client, to_server, setting.clone());
+        let answers = lane::carry(Direction::Answers, resets, &said, from_server, to_client, setting);
         select! {
             biased;
             _ = &mut reset_ordered => false,
@@ -148,7 +165,8 @@ async fn connection(client: TcpStream, upstream: SocketAddr, setting: watch::Rec
 
 /// Connects to the upstream, but not through a black hole.
 async fn open(upstream: SocketAddr, mut setting: watch::Receiver<Setting>) -> io::Result<TcpStream> {
-    setting.wait_for(|setting| setting.fault != Fault::BlackHole).await.map_err(io::Error::other)?;
+    let passes = |setting: &Setting| setting.fault != Fault::BlackHole || setting.only.is_some();
+    setting.wait_for(passes).await.map_err(io::Error::other)?;
     let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
     Ok(server)

@@ -1,7 +1,6 @@
 //! A real Redis server per test.
 
 mod builder;
-mod process;
 mod resp;
 mod tls;
 
@@ -21,10 +20,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::builder::RedisServerBuilder;
 pub(crate) use self::builder::start_all;
-use self::process::Process;
 pub use self::resp::Reply;
 use self::tls::Certificates;
 use crate::ports::free_port;
+use crate::process::ChildProcess;
 
 /// Names the program to run instead of `redis-server`, as `valkey-server` or a path.
 const PROGRAM_VARIABLE: &str = "LARDER_REDIS_SERVER";
@@ -52,7 +51,7 @@ pub struct RedisServer {
     /// Whether it has a configuration file.
     configured: bool,
     /// `None` while killed.
-    process: Mutex<Option<Process>>,
+    process: Mutex<Option<ChildProcess>>,
     // After `process`: the directory goes when nothing writes to it any more.
     directory: TempDir,
 }
@@ -140,7 +139,7 @@ impl RedisServer {
 
     /// Whether it can answer: neither killed, nor paused, nor ended by itself.
     pub(crate) fn is_running(&self) -> bool {
-        self.process.lock().as_mut().is_some_and(Process::is_running)
+        self.process.lock().as_mut().is_some_and(ChildProcess::is_running)
     }
 
     /// The PEM file with the authority that a client must trust.
@@ -183,7 +182,7 @@ impl RedisServer {
     /// # Panics
     /// If the server is dead.
     pub fn pause(&self) {
-        self.living(Process::pause);
+        self.living(ChildProcess::pause);
     }
 
     /// Ends a [`pause`](Self::pause) (SIGCONT). Does no harm to a server that runs.
@@ -191,7 +190,7 @@ impl RedisServer {
     /// # Panics
     /// If the server is dead.
     pub fn resume(&self) {
-        self.living(Process::resume);
+        self.living(ChildProcess::resume);
     }
 
     /// Sends one command, of words or of raw bytes, and returns its reply. It goes through a Unix socket, on a new
@@ -248,7 +247,7 @@ impl RedisServer {
         let mut command = Command::new(&program);
         self.configure(&mut command);
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
-        let process = Process::spawn(&mut command, self.directory.path())
+        let process = ChildProcess::spawn_in(&mut command, self.directory.path())
             .map_err(|error| NotStarted::Failed(missing(&program, &error)))?;
         *self.process.lock() = Some(process);
 
@@ -261,7 +260,7 @@ impl RedisServer {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(_)) | Err(_) => {}
             }
-            let ended = self.process.lock().as_mut().is_none_or(Process::has_ended);
+            let ended = self.process.lock().as_mut().is_none_or(ChildProcess::has_ended);
             if ended || start.elapsed() > START_DEADLINE {
                 self.kill();
                 let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
@@ -312,7 +311,7 @@ impl RedisServer {
         command.args(&self.args);
     }
 
-    fn living(&self, act: impl FnOnce(&mut Process) -> io::Result<()>) {
+    fn living(&self, act: impl FnOnce(&mut ChildProcess) -> io::Result<()>) {
         let mut process = self.process.lock();
         act(process.as_mut().expect("the server is alive")).expect("a child takes its parent's signals");
     }

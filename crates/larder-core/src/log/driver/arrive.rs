@@ -44,24 +44,29 @@ impl Driver {
         if !matches!(*self.remote.log_link().borrow(), Link::Up { .. }) {
             return Arrival::Late;
         }
-        let known = async {
-            // Begun after the token was asked for: a log that has the position shows it.
-            match self.peek().await {
-                Ok(head) => head.is_some_and(|head| has(&head, token)),
-                Err(_) => true,
-            }
-        };
         let arrived = async {
-            tokio::select! {
+            let head = tokio::select! {
                 biased;
                 () = self.until_reached(token) => return Arrival::Arrived,
-                known = known => if !known {
-                    // It may have been cut off from the log since this node reached it.
-                    return if self.node.reached(token) { Arrival::Arrived } else { Arrival::Unknown };
+                // Begun after the token was asked for: a log that has the position shows it.
+                head = self.peek() => head,
+            };
+            match head {
+                Ok(Some(head)) if !has(&head, token) => {
+                    // Perhaps the log has lost it, and this node has not heard of that yet: what it holds from before the
+                    // loss may be older than the token. Once it stands where the log does, it holds nothing of the kind.
+                    self.until_reached(head.epoch).await;
+                    match self.node.reached(token) {
+                        true => Arrival::Arrived,
+                        false => Arrival::Unknown,
+                    }
+                }
+                // No answer, or a log without its state, of which nobody can say what it had.
+                Ok(Some(_) | None) | Err(_) => {
+                    self.until_reached(token).await;
+                    Arrival::Arrived
                 }
             }
-            self.until_reached(token).await;
-            Arrival::Arrived
         };
         within(&*self.runtime, limit, arrived).await.unwrap_or(Arrival::Late)
     }

@@ -14,6 +14,9 @@ use crate::runtime::Moment;
 const RECORDS: usize = 1000;
 /// Attempts to read the snapshot before giving up until later: a log that moves faster than it can be read.
 const ATTEMPTS: usize = 20;
+/// How long reading all stamps may take: 130 steps, one after the other, at the most. A connection that breaks meanwhile ends
+/// it sooner.
+const SCAN_LIMIT: Duration = Duration::from_secs(30);
 /// Pauses after failures: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often a node opens the log although nothing is wrong: it learns the server's time, should its clock have been
@@ -119,7 +122,7 @@ impl Driver {
                 // This process was stopped in between. The server's time that came with the answer is too old to learn from.
                 continue;
             }
-            let stamps = self.call(self.remote.scan()).await?;
+            let stamps = self.call_within(SCAN_LIMIT, self.remote.scan()).await?;
             let head = self.call(self.remote.head()).await?;
             let still = head.is_some_and(|head| {
                 head.epoch.line == opened.head.line

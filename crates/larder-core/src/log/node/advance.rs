@@ -1,7 +1,5 @@
 //! How a node's view moves with the log: own calls, records, rounds, snapshots.
 
-use std::sync::atomic::Ordering;
-
 use super::own::Batch;
 use super::{Node, State};
 use crate::log::table::{Column, Row};
@@ -9,6 +7,7 @@ use crate::log::{Append, Epoch, Mode, Opened, Record, RecordBody, Stamp};
 use crate::remote::Round;
 use crate::runtime::Moment;
 use crate::selector::{Selector, SelectorHash};
+use crate::sync::atomic::Ordering;
 
 /// Where a node stood when it asked for a round.
 #[derive(Clone, Copy, Debug)]

@@ -5,14 +5,18 @@
 //!
 //! Its rules, and why each is there: `docs/design/coherence.md`. Order of publication, everywhere: rows, then `n`, then position;
 //! readers take `n` first. A reader that sees an `n` therefore sees every row that belongs to it.
+//!
+//! `interleavings` explores this with every atomic taken for sequentially consistent. That less is enough: `n` is stored
+//! with Release and loaded with Acquire, so who loads an `n` sees the rows that were written before it. Whoever reads after
+//! an invalidation has returned loads its `n` or a later one, for the return happens before the read. `floor` rises under
+//! the lock under which rows are forgotten, and is loaded after that lock was taken: who misses a row sees the floor. An
+//! entry's `seen` is Relaxed: it is no more than a copy of an `n` whose rows somebody has looked at, and who finds it at or
+//! above his own `n` knows from the number alone that those include the rows he would look for.
 
 mod advance;
 mod own;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::RwLock;
 
 pub(crate) use self::advance::Looked;
 pub(crate) use self::own::Batch;
@@ -20,6 +24,8 @@ use self::own::Own;
 use super::table::Table;
 use super::{Epoch, Lineage, Mark, Mode};
 use crate::runtime::Moment;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What the log says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

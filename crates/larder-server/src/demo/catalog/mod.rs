@@ -40,7 +40,7 @@ mod level;
 mod model;
 mod open;
 mod pool;
-mod random;
+pub(super) mod random;
 mod repositories;
 mod rfc3339;
 mod scenarios;

@@ -1,12 +1,12 @@
 //! Chance that repeats itself: the same seed gives the same catalog on every machine, so it uses whole numbers only.
 
 /// A small generator (SplitMix64). Good enough to make sample text look varied, and nothing more.
-pub(super) struct Random {
+pub(in crate::demo) struct Random {
     state: u64,
 }
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Random {
+    pub(in crate::demo) fn new(seed: u64) -> Random {
         Random { state: seed }
     }
 
@@ -27,7 +27,7 @@ impl Random {
 
     /// A number below `limit`, which must not be zero. The remainder favours small numbers by less than one part in a
     /// billion at the sizes used here.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(in crate::demo) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 

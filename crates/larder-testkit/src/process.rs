@@ -6,25 +6,32 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Waits until its standard input closes, which the system does when our process ends in whatever way, then kills the
-/// child and removes its directory.
-const WATCHDOG: &str = r#"trap '' INT TERM HUP; read -r _; kill -KILL "$1"; rm -rf -- "$2""#;
+/// child and removes its directory, if it has one.
+const WATCHDOG: &str = r#"trap '' INT TERM HUP; read -r _; kill -KILL "$1"; [ -z "$2" ] || rm -rf -- "$2""#;
 
 /// How long a process may take to stop or go on after its signal was sent; it takes microseconds.
 const SIGNAL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A running child, killed on drop.
-///
-/// Drop does not run when a test process is killed or aborts, so a small shell watches over each child as well. (The
-/// parent-death signal of Linux would need `unsafe`, and fires when the *thread* that started the child ends.)
-pub(super) struct Process {
+/// A child process, killed (SIGKILL) when it is dropped, and also when the test process ends without dropping it.
+// Drop does not run when a test process is killed or aborts, so a small shell watches over each child as well. (The
+// parent-death signal of Linux would need `unsafe`, and fires when the *thread* that started the child ends.)
+pub struct ChildProcess {
     child: Child,
     watchdog: Child,
     paused: bool,
 }
 
-impl Process {
-    /// Starts `command`. `directory` is what the child leaves behind if we cannot clean up ourselves.
-    pub(super) fn spawn(command: &mut Command, directory: &Path) -> io::Result<Self> {
+impl ChildProcess {
+    /// Starts `command`, with nothing to read on its standard input.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        Self::spawn_in(command, Path::new(""))
+    }
+
+    /// As [`spawn`](Self::spawn). `directory` is what the child leaves behind if we cannot clean up ourselves; empty: none.
+    pub(crate) fn spawn_in(command: &mut Command, directory: &Path) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::null()).spawn()?;
         let watchdog = shell(WATCHDOG, child.id()).arg(directory).stdin(Stdio::piped()).spawn();
         match watchdog {
@@ -36,25 +43,36 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the child has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Whether the child has neither ended nor been stopped by us.
-    pub(super) fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         !self.paused && !self.has_ended()
     }
 
     /// Stops the child (SIGSTOP); returns when it is stopped.
-    pub(super) fn pause(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If it has ended, or does not stop within seconds.
+    pub fn pause(&mut self) -> io::Result<()> {
         self.paused = true;
         self.signal("STOP")?;
         self.wait_for_state(|state| state == 'T')
     }
 
     /// Lets a stopped child go on (SIGCONT).
-    pub(super) fn resume(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If it has ended, or does not go on within seconds.
+    pub fn resume(&mut self) -> io::Result<()> {
         self.signal("CONT")?;
         self.wait_for_state(|state| state != 'T')?;
         self.paused = false;
@@ -87,7 +105,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         // The watchdog first: once the child is waited for, its number may belong to another process.
         end(&mut self.watchdog);

@@ -1,0 +1,217 @@
+//! What the engine relies on in every remote tier, promise by promise.
+//!
+//! Each function here is one promise of [`Remote`], tried on a tier that nobody else uses and that is empty. They panic
+//! where it is broken. [`remote_conformance!`](crate::remote_conformance) makes a test of each:
+//!
+//! ```ignore
+//! larder_core::remote_conformance!(MyTier::start().await);
+//! ```
+
+mod follow;
+mod log;
+mod loss;
+mod values;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use self::follow::*;
+pub use self::log::*;
+pub use self::loss::*;
+pub use self::values::*;
+pub use self::walk::*;
+
+use crate::EPOCH_OFFSET;
+use crate::log::{Append, Author, Epoch, Mode, Opened, Record};
+use crate::remote::{Head, Remote, Round, Stored};
+use crate::runtime::BoxFuture;
+
+/// A remote tier to be tried, and what only the outside can do to it. What answers `None` cannot be done to this one,
+/// and the promise about it is not tried.
+pub trait Subject: Send + Sync {
+    /// One more node's way to the tier, connected.
+    fn node(&self) -> BoxFuture<'_, Arc<dyn Remote>>;
+
+    /// Lets time pass on the tier's clock: this much, at least.
+    fn pass(&self, time: Duration) -> BoxFuture<'_, ()>;
+
+    /// Loses everything.
+    fn flush(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Loses the log and its stamps, and no value.
+    fn lose_log(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Loses where the log stands and its stamps, and no record.
+    fn lose_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Loses all records, and nothing else.
+    fn trim(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
+    /// Puts bytes under a key, as another program would.
+    fn plant<'a>(&'a self, _key: &'a [u8], _bytes: Bytes) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    /// Puts something under a key that is no string of bytes at all.
+    fn plant_other_type<'a>(&'a self, _key: &'a [u8]) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    /// How many stamps a generation holds, if that is few enough to be tried: 8 to 100.
+    fn stamp_limit(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// Makes a test of each promise of [`conformance`](crate::testing::conformance): `$subject` is an expression, awaited
+/// inside, of a [`Subject`](crate::testing::conformance::Subject).
+#[macro_export]
+macro_rules! remote_conformance {
+    ($subject:expr) => {
+        $crate::remote_conformance! { @each $subject;
+            the_newest_load_of_a_line_wins
+            a_life_ends
+            what_is_removed_is_gone
+            foreign_bytes_are_given_as_they_are_and_replaced
+            another_type_is_told_and_replaced
+            opening_an_empty_log_begins_a_line_and_opening_again_changes_nothing
+            appending_to_an_empty_log_begins_it_first
+            a_record_comes_back_as_it_was_written_behind_its_predecessor
+            positions_only_grow
+            stamps_hold_the_last_position_of_each_selector_by_mode
+            a_node_ahead_of_the_log_cuts_its_line
+            a_node_of_no_known_line_gets_a_barrier
+            the_last_eight_lines_are_remembered
+            every_invalidation_behind_since_has_its_stamp
+            many_who_append_at_once_keep_one_chain
+            records_come_in_order_and_up_to_the_limit
+            a_record_ends_the_wait
+            without_news_the_wait_is_kept
+            a_log_that_stands_elsewhere_is_told_at_once
+            a_follow_that_is_given_up_takes_nothing_away
+            nothing_is_lost_between_two_follows
+            history_goes_back_from_the_end_and_from_a_record
+            a_walk_sees_every_value_and_nothing_of_the_log
+            a_page_shows_the_first_bytes
+            only_what_has_not_changed_is_discarded
+            after_a_flush_history_begins_anew
+            a_lost_log_begins_anew_and_leaves_the_values
+            lost_stamps_begin_a_line_without_ancestors
+            lost_records_are_a_gap_that_shows
+        }
+    };
+    (@each $subject:expr; $($promise:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $promise() {
+                $crate::testing::conformance::$promise(&$subject).await;
+            }
+        )*
+    };
+}
+
+const LIFE: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(50);
+const MANY: usize = 1000;
+
+/// A value as the engine would write it.
+fn value(epoch: Epoch, body: &str) -> Bytes {
+    let mut bytes = b"Lr\x01\x00".to_vec();
+    assert_eq!(bytes.len(), EPOCH_OFFSET);
+    bytes.extend_from_slice(&epoch.line.to_be_bytes());
+    bytes.extend_from_slice(&epoch.at.to_be_bytes());
+    bytes.extend_from_slice(body.as_bytes());
+    bytes.into()
+}
+
+async fn store(remote: &dyn Remote, key: &str, line: u64, at: u64, body: &str) -> Stored {
+    let epoch = Epoch { line, at };
+    let stored = remote.store(key.as_bytes(), value(epoch, body), LIFE, epoch).await;
+    stored.expect("a store on a healthy tier is answered")
+}
+
+async fn body(remote: &dyn Remote, key: &str) -> Option<String> {
+    let bytes = remote.get(key.as_bytes()).await.expect("a get on a healthy tier is answered")?;
+    Some(String::from_utf8_lossy(&bytes[EPOCH_OFFSET + 16..]).into_owned())
+}
+
+/// Differs from call to call, and from any line in the tests.
+fn fresh() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0x1000);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+fn hard(selectors: &[&str]) -> Append {
+    let author = Author { node: "n1".into(), reason: "why, \"exactly\"?".into(), actor: "\u{e9}".into() };
+    let selectors = selectors.iter().map(ToString::to_string).collect();
+    Append { mode: Mode::Hard, selectors, op: fresh(), author }
+}
+
+async fn open(remote: &dyn Remote, position: Option<Epoch>) -> Opened {
+    remote.open(position, fresh()).await.expect("a healthy log opens")
+}
+
+async fn append(remote: &dyn Remote, position: Epoch, selectors: &[&str]) -> Epoch {
+    let appended = remote.append(&hard(selectors), Some(position), fresh()).await;
+    appended.expect("a healthy log takes a record")
+}
+
+async fn head(remote: &dyn Remote) -> Option<Head> {
+    remote.head().await.expect("a healthy log tells where it stands")
+}
+
+async fn round(remote: &dyn Remote, position: Epoch, limit: usize) -> Round {
+    remote.follow(position, limit, Duration::ZERO).await.expect("a healthy log is read")
+}
+
+async fn records(remote: &dyn Remote, position: Epoch) -> Vec<Record> {
+    round(remote, position, MANY).await.records
+}
+
+fn epochs(records: &[Record]) -> Vec<Epoch> {
+    records.iter().map(|record| record.epoch).collect()
+}
+
+fn told(opened: &Opened) -> Head {
+    Head { epoch: opened.head, lineage: opened.lineage.clone(), since: opened.since }
+}
+
+/// Each record names the one before it; the first one names `position`.
+fn assert_chain(records: &[Record], position: Epoch) {
+    let mut before = position;
+    for record in records {
+        assert_eq!(record.prev, Some(before), "the record at {} is behind its predecessor", record.epoch);
+        before = record.epoch;
+    }
+}
+
+/// The last position of each selector, hard.
+async fn stamps(remote: &dyn Remote) -> BTreeMap<String, u64> {
+    let stamps = remote.scan().await.expect("healthy stamps are read");
+    let mut last = BTreeMap::new();
+    for stamp in stamps.into_iter().filter(|stamp| stamp.mode == Mode::Hard) {
+        let at = last.entry(stamp.selector).or_insert(0);
+        *at = stamp.at.max(*at);
+    }
+    last
+}
+
+/// Where there is a log, and nothing else.
+async fn begun(subject: &dyn Subject) -> (Arc<dyn Remote>, Epoch) {
+    let remote = subject.node().await;
+    let start = open(&*remote, None).await.head;
+    (remote, start)
+}

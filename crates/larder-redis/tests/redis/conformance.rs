@@ -1,0 +1,160 @@
+//! Every promise of the port: on one server, on a cluster, and in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_core::testing::TestRemote;
+use larder_core::testing::conformance::Subject;
+use larder_core::{BoxFuture, Remote, remote_conformance};
+use larder_redis::Redis;
+use larder_testkit::{RedisCluster, RedisServer, Reply};
+
+use crate::support::{connect, connect_to_all, runtime};
+
+const LOG: &str = "{larder}:log";
+const STATE: &str = "{larder}:state";
+const OLD: &str = "{larder}:old";
+/// Few enough to be outgrown in a test.
+const STAMPS: u32 = 20;
+
+/// Whoever holds the data, asked past the code under test.
+enum Servers {
+    One(RedisServer),
+    Cluster(RedisCluster),
+}
+
+struct Real {
+    servers: Servers,
+    config: Redis,
+}
+
+impl Real {
+    async fn one() -> Real {
+        let server = RedisServer::start().await;
+        let config = Redis::at(server.url()).connections(2);
+        Real { config: config.stamp_limit(STAMPS), servers: Servers::One(server) }
+    }
+
+    async fn cluster() -> Real {
+        let cluster = RedisCluster::start().await;
+        Real { config: Redis::at(cluster.url()).stamp_limit(STAMPS), servers: Servers::Cluster(cluster) }
+    }
+
+    async fn tell(&self, key: &[u8], words: &[&[u8]]) -> Reply {
+        let reply = match &self.servers {
+            Servers::One(server) => server.command(words).await.unwrap(),
+            Servers::Cluster(cluster) => cluster.command_on(key, words).await.unwrap(),
+        };
+        assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+        reply
+    }
+
+    fn lose<'a>(&'a self, names: &'a [&'a str]) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(async move {
+            for name in names {
+                self.tell(name.as_bytes(), &[b"DEL", name.as_bytes()]).await;
+            }
+        }))
+    }
+}
+
+impl Subject for Real {
+    fn node(&self) -> BoxFuture<'_, Arc<dyn Remote>> {
+        Box::pin(async {
+            match &self.servers {
+                Servers::One(_) => connect(self.config.clone()).await as Arc<dyn Remote>,
+                Servers::Cluster(_) => connect_to_all(self.config.clone()).await,
+            }
+        })
+    }
+
+    fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
+        runtime().sleep(time)
+    }
+
+    fn flush(&self) -> Option<BoxFuture<'_, ()>> {
+        Some(Box::pin(async {
+            match &self.servers {
+                Servers::One(server) => server.flush_all().await,
+                Servers::Cluster(cluster) => cluster.flush_all().await,
+            }
+        }))
+    }
+
+    fn lose_log(&self) -> Option<BoxFuture<'_, ()>> {
+        self.lose(&[STATE, LOG, OLD])
+    }
+
+    fn lose_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        self.lose(&[STATE, OLD])
+    }
+
+    fn trim(&self) -> Option<BoxFuture<'_, ()>> {
+        Some(Box::pin(async {
+            self.tell(LOG.as_bytes(), &[b"XTRIM", LOG.as_bytes(), b"MAXLEN", b"0"]).await;
+        }))
+    }
+
+    fn plant<'a>(&'a self, key: &'a [u8], bytes: Bytes) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(async move {
+            let name = [b"larder:", key].concat();
+            self.tell(&name, &[b"SET", &name, &bytes]).await;
+        }))
+    }
+
+    fn plant_other_type<'a>(&'a self, key: &'a [u8]) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(async move {
+            let name = [b"larder:", key].concat();
+            self.tell(&name, &[b"HSET", &name, b"f", b"v"]).await;
+        }))
+    }
+
+    fn stamp_limit(&self) -> Option<u32> {
+        Some(STAMPS)
+    }
+}
+
+mod on_one_server {
+    use super::*;
+
+    remote_conformance!(Real::one().await);
+}
+
+mod on_a_cluster {
+    use super::*;
+
+    remote_conformance!(Real::cluster().await);
+}
+
+struct InProcess(Arc<TestRemote>);
+
+impl InProcess {
+    fn start() -> InProcess {
+        InProcess(TestRemote::new(runtime()))
+    }
+}
+
+impl Subject for InProcess {
+    fn node(&self) -> BoxFuture<'_, Arc<dyn Remote>> {
+        Box::pin(async { Arc::clone(&self.0) as Arc<dyn Remote> })
+    }
+
+    fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
+        runtime().sleep(time)
+    }
+
+    fn flush(&self) -> Option<BoxFuture<'_, ()>> {
+        Some(Box::pin(async { self.0.flush() }))
+    }
+
+    fn lose_log(&self) -> Option<BoxFuture<'_, ()>> {
+        Some(Box::pin(async { self.0.lose_log() }))
+    }
+}
+
+mod in_this_process {
+    use super::*;
+
+    remote_conformance!(InProcess::start());
+}

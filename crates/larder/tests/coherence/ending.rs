@@ -1,0 +1,61 @@
+//! After the faults: everything that was invalidated is in force everywhere, and the cache is of use again.
+
+use std::time::Duration;
+
+use larder_testkit::wait_for;
+
+use crate::rows;
+use crate::trial::Trial;
+
+/// How long nodes may take to be well again: connections are tried anew after two seconds at the most, and an
+/// invalidation is sent again after five.
+const WELL: Duration = Duration::from_secs(20);
+/// And what comes after that.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Proves it, at a time when nothing else is read or written.
+///
+/// # Panics
+/// If it is not so, or takes too long.
+pub(crate) async fn all_is_well(trial: &Trial) {
+    for node in &trial.nodes {
+        wait_for(WELL, "the nodes to be well", async || {
+            let health = node.health().await.expect("the node lives");
+            health.status == "ok" && health.state == "following" && health.pending == 0
+        })
+        .await;
+    }
+    // Nothing is on its way any more. Whoever reaches these tokens, each the last of its node, has reached all.
+    let mut tokens = Vec::new();
+    for node in 0..trial.nodes.len() {
+        let mut token = None;
+        wait_for(SOON, "an invalidation to be delivered", async || {
+            token = trial.write(node, rows::NOBODY).await;
+            token.is_some()
+        })
+        .await;
+        tokens.push(token);
+    }
+    for node in 0..trial.nodes.len() {
+        for token in &tokens {
+            wait_for(SOON, "every node to have come as far", async || {
+                trial.read(node, &rows::all()[0], *token).await != "bypass"
+            })
+            .await;
+        }
+    }
+    trial.ledger.settled();
+    for key in rows::all() {
+        for node in 0..trial.nodes.len() {
+            trial.read(node, &key, None).await;
+        }
+    }
+    // What is loaded now is a hit for everybody.
+    for (origin, key) in [(0, "row:0:0"), (1, "page:1"), (2, "row:3:5")] {
+        let token = trial.write(origin, key).await;
+        assert_eq!(trial.read(origin, key, token).await, "miss", "{key} was invalidated");
+        for node in 0..trial.nodes.len() {
+            wait_for(SOON, "a hit on every node", async || trial.read(node, key, token).await == "hit").await;
+        }
+    }
+}

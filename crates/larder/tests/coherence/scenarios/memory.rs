@@ -1,0 +1,101 @@
+//! Redis forgets: all, or what it has no room for.
+
+use larder_testkit::{RedisServer, Reply};
+
+use crate::trial::Trial;
+
+/// Everything is deleted, again and again: log, stamps and values.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_flushed() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("flushall", &server, 0).await;
+    for _ in 0..12 {
+        server.flush_all().await;
+        trial.under_load(0.05 + 0.001 * seconds(trial.chance.below(500))).await;
+    }
+    trial.end(40).await;
+}
+
+/// The stream is cut to nothing before slow readers have read it: they find their predecessor gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_is_trimmed_to_nothing() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("trimmed", &server, 0).await;
+    for _ in 0..120 {
+        let trimmed = server.command(&["XTRIM", "{larder}:log", "MAXLEN", "0"]).await.unwrap();
+        assert!(trimmed.int().is_some(), "{trimmed:?}");
+        trial.under_load(0.001 * seconds(trial.chance.below(50))).await;
+    }
+    trial.end(40).await;
+}
+
+/// Each of the log's keys goes alone, or with another, as eviction takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_the_log_are_evicted() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("log evicted", &server, 0).await;
+    let keys = ["{larder}:log", "{larder}:state", "{larder}:old"];
+    for _ in 0..30 {
+        let (one, other) = (trial.chance.one_of(&keys), trial.chance.one_of(&keys));
+        server.command(&["UNLINK", one, other]).await.unwrap();
+        trial.under_load(0.001 * seconds(trial.chance.below(250))).await;
+    }
+    trial.end(40).await;
+}
+
+/// Redis has room for half of the values, and evicts whatever it likes: the log and the stamps, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_evicts_any_key() {
+    under_pressure("allkeys-lru").await;
+}
+
+/// The same where only keys with a life are evicted: all of ours have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_evicts_keys_with_a_life() {
+    under_pressure("volatile-lru").await;
+}
+
+async fn under_pressure(policy: &'static str) {
+    const FILLING: usize = 60_000;
+    // One sample: it takes any key, and not the one that was used longest ago, which the log never is.
+    let server =
+        RedisServer::builder().arg(["--maxmemory-policy", policy, "--maxmemory-samples", "1"]).start().await;
+    let trial = Trial::on(policy, &server, FILLING).await;
+    let roomy = number(&server, "used_memory").await;
+    let room = (roomy - 1_000_000).to_string();
+    server.command(&["CONFIG", "SET", "maxmemory", &room]).await.unwrap();
+    trial.under_load(4.0).await;
+    let evicted = number(&server, "evicted_keys").await;
+    println!("{policy}: {evicted} keys evicted, room for {room} bytes");
+    assert!(evicted > 50, "{evicted} keys were evicted");
+    trial.end(30).await;
+}
+
+/// Redis is full and evicts nothing: appends and stores fail, reads go on. With room again everything is delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_full() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("full", &server, 0).await;
+    let before = trial.ledger.tally();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    trial.under_load(2.5).await;
+    let during = trial.ledger.tally();
+    assert!(during.queued > before.queued + 10, "appends failed: {during:?}");
+    assert!(during.hits > before.hits + 100, "reads went on: {during:?}");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    trial.under_load(1.0).await;
+    trial.end(50).await;
+}
+
+/// A number out of `INFO`.
+async fn number(server: &RedisServer, name: &str) -> u64 {
+    let info = server.command(&["INFO"]).await.unwrap();
+    let Reply::Bulk(info) = info else { panic!("{info:?}") };
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
+}
+
+fn seconds(whole: u64) -> f64 {
+    f64::from(u32::try_from(whole).unwrap())
+}

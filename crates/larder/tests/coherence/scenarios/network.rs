@@ -1,0 +1,102 @@
+//! Connections that carry nothing, or break.
+
+use std::time::Duration;
+
+use larder_testkit::{Fault, RedisServer};
+
+use crate::trial::Trial;
+
+/// In every command of the log, and in none for a value.
+const LOG: &[u8] = b"{larder}:log";
+/// The beginnings of values' keys, which no command of the log has.
+const VALUES: &[u8] = b"\r\nlarder:";
+
+/// The connections of the log carry nothing on two of three nodes, while values flow: those nodes cannot know what is
+/// invalidated, and go on serving from Redis and memory for `disconnected_ttl`, and not longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_out_of_reach_while_values_flow() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("log black-holed", &server, 0).await;
+    for proxy in &trial.proxies[..2] {
+        proxy.set_where(LOG, Fault::BlackHole);
+    }
+    trial.under_load(4.5).await;
+    assert!(trial.ledger.tally().queued > 0, "the log was out of reach");
+    trial.set_all(Fault::None);
+    trial.under_load(1.0).await;
+    trial.end(50).await;
+}
+
+/// The reverse: values cannot be read or stored anywhere, while the log flows. Memory and loaders answer, and every
+/// invalidation is heard at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_out_of_reach_while_the_log_flows() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("values black-holed", &server, 0).await;
+    let before = trial.ledger.tally();
+    for proxy in &trial.proxies {
+        proxy.set_where(VALUES, Fault::BlackHole);
+    }
+    trial.under_load(3.5).await;
+    let during = trial.ledger.tally();
+    assert!(during.delivered > before.delivered + 10, "the log flowed: {during:?}");
+    assert!(during.hits > before.hits + 100, "memory was of use: {during:?}");
+    trial.set_all(Fault::None);
+    trial.under_load(1.0).await;
+    trial.end(50).await;
+}
+
+/// One node reaches nothing for longer than `disconnected_ttl`, and invalidates meanwhile. It must not serve what the
+/// others have invalidated beyond that, and when it is back all must hear what it had to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_is_alone_for_a_while() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("cut off", &server, 0).await;
+    trial.proxies[0].set(Fault::BlackHole);
+    trial.under_load(4.5).await;
+    let during = trial.ledger.tally();
+    assert!(during.queued > 0 && during.delivered > 10, "one was alone, and only one: {during:?}");
+    trial.proxies[0].set(Fault::None);
+    trial.under_load(1.0).await;
+    trial.end(50).await;
+}
+
+/// Requests arrive and have their effect, answers are lost: a node's own records are in the log, and it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_lost_and_requests_are_not() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("half open", &server, 0).await;
+    trial.proxies[0].set(Fault::HalfOpen);
+    trial.proxies[1].set_where(LOG, Fault::HalfOpen);
+    trial.under_load(3.5).await;
+    assert!(trial.ledger.tally().queued > 0, "appends went unanswered");
+    trial.set_all(Fault::Reset);
+    trial.set_all(Fault::None);
+    trial.under_load(1.0).await;
+    trial.end(50).await;
+}
+
+/// All of it, on any connection at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_break_in_every_way_and_order() {
+    let server = RedisServer::start().await;
+    let trial = Trial::on("storm", &server, 0).await;
+    for _ in 0..25 {
+        let proxy = trial.chance.one_of(&trial.proxies);
+        let some = trial.chance.one_of(&[LOG, VALUES]);
+        match trial.chance.below(9) {
+            0 => proxy.set(Fault::BlackHole),
+            1 => proxy.set(Fault::HalfOpen),
+            2 => proxy.set(Fault::Reset),
+            3 => proxy.set(Fault::Latency(Duration::from_millis(trial.chance.below(150)))),
+            4 => proxy.set(Fault::Trickle { bytes: 50, every: Duration::from_millis(3) }),
+            5 => proxy.set_where(some, Fault::BlackHole),
+            6 => proxy.set_where(some, Fault::HalfOpen),
+            _ => proxy.set(Fault::None),
+        }
+        trial.under_load(0.25).await;
+    }
+    trial.set_all(Fault::None);
+    trial.under_load(1.0).await;
+    trial.end(30).await;
+}

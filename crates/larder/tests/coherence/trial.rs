@@ -1,0 +1,171 @@
+//! One trial: servers are the scenario's, nodes, database, workload and oracle are here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder::{Moment, Runtime, TokioRuntime};
+use larder_testkit::{Fault, FaultProxy, RedisServer};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::chance::Chance;
+use crate::ending;
+use crate::ledger::{Ledger, Tally};
+use crate::node::Node;
+use crate::workload::Workload;
+use crate::{database, workload};
+
+/// How long a node that is cut off goes on serving: the least that can be set.
+pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
+pub(crate) const STALE_WINDOW: Duration = Duration::from_secs(2);
+
+const NODES: usize = 3;
+
+/// Trials at one time. More, and what happens when is a matter of who gets a processor.
+static ROOM: Semaphore = Semaphore::const_new(2);
+
+pub(crate) struct Trial {
+    pub(crate) nodes: Vec<Arc<Node>>,
+    /// Between Redis and each node, in their order; none if the nodes have found their own way.
+    pub(crate) proxies: Vec<FaultProxy>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) chance: Chance,
+    name: &'static str,
+    seed: u64,
+    began: Moment,
+    /// Nodes so far.
+    started: usize,
+    database: SocketAddr,
+    workload: Option<Workload>,
+    _room: SemaphorePermit<'static>,
+}
+
+/// Room for one trial.
+pub(crate) async fn room() -> SemaphorePermit<'static> {
+    ROOM.acquire().await.unwrap()
+}
+
+impl Trial {
+    /// Three nodes on `server`, each behind a proxy of its own, and their workload. Values carry `filling` bytes.
+    pub(crate) async fn on(name: &'static str, server: &RedisServer, filling: usize) -> Self {
+        let room = room().await;
+        let mut proxies = Vec::new();
+        for _ in 0..NODES {
+            proxies.push(FaultProxy::to(server.addr()).await);
+        }
+        let urls = proxies.iter().map(FaultProxy::url).collect();
+        Self::begin(name, urls, proxies, filling, room).await
+    }
+
+    /// Three nodes that find their way from `url`, with nothing in between.
+    pub(crate) async fn at(name: &'static str, url: String, room: SemaphorePermit<'static>) -> Self {
+        Self::begin(name, vec![url; NODES], Vec::new(), 0, room).await
+    }
+
+    async fn begin(
+        name: &'static str,
+        urls: Vec<String>,
+        proxies: Vec<FaultProxy>,
+        filling: usize,
+        room: SemaphorePermit<'static>,
+    ) -> Self {
+        let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current());
+        let seed = option_env!("LARDER_SEED").and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| runtime.random() % 1_000_000);
+        println!("{name}: seed {seed}");
+        let chance = Chance::new(seed);
+        let ledger = Arc::new(Ledger::new(runtime.clone()));
+        let database = database::start(ledger.clone(), runtime.clone(), chance.branch(), filling).await;
+        let mut nodes = Vec::new();
+        for (id, url) in urls.iter().enumerate() {
+            nodes.push(Arc::new(Node::start(id, url, database).await));
+        }
+        let mut workload = Workload::new(&ledger, &runtime);
+        for node in &nodes {
+            workload.on(node, &chance);
+        }
+        let (began, workload) = (runtime.now(), Some(workload));
+        let trial = Trial {
+            nodes,
+            proxies,
+            ledger,
+            runtime,
+            chance,
+            name,
+            seed,
+            began,
+            started: NODES,
+            database,
+            workload,
+            _room: room,
+        };
+        trial.under_load(1.0).await;
+        trial.report("warm").await;
+        trial
+    }
+
+    /// The workload goes on for so many seconds.
+    pub(crate) async fn under_load(&self, seconds: f64) {
+        self.runtime.sleep(Duration::from_secs_f64(seconds)).await;
+    }
+
+    /// Prints how things stand.
+    pub(crate) async fn report(&self, when: &str) {
+        let now = self.runtime.now().since(self.began);
+        let Tally { reads, said, hits, stale, bypassed, loads, writes, delivered, queued } =
+            self.ledger.tally();
+        println!(
+            "{} {:>5} ms {when}: {reads} reads ({hits} hits, {stale} stale, {bypassed} bypassed of {said}), \
+             {loads} loads, {writes} writes ({delivered} delivered, {queued} queued)",
+            self.name,
+            now.as_millis(),
+        );
+    }
+
+    /// Kills (SIGKILL) a node and puts a new process in its place.
+    pub(crate) async fn replace(&mut self, place: usize) {
+        self.nodes[place].kill();
+        let node = Node::start(self.started, &self.proxies[place].url(), self.database).await;
+        self.started += 1;
+        self.nodes[place] = Arc::new(node);
+        self.workload.as_mut().expect("it runs until the end").on(&self.nodes[place], &self.chance);
+    }
+
+    /// Sets the fault of every proxy.
+    pub(crate) fn set_all(&self, fault: Fault) {
+        for proxy in &self.proxies {
+            proxy.set(fault);
+        }
+    }
+
+    /// Writes to all that `selector` names and invalidates it on a node.
+    pub(crate) async fn write(&self, node: usize, selector: &str) -> Option<larder::Epoch> {
+        workload::write(&self.ledger, &self.nodes[node], selector, true).await.expect("the node lives")
+    }
+
+    /// Reads on a node; answers the outcome.
+    ///
+    /// # Panics
+    /// If the node is gone.
+    pub(crate) async fn read(&self, node: usize, key: &str, token: Option<larder::Epoch>) -> String {
+        workload::read(&self.ledger, &self.nodes[node], "fetch", key, token).await.expect("the node lives")
+    }
+
+    /// Ends the workload, mends nothing, and proves that all is well. `least`: of a hundred reads, how many were hits.
+    ///
+    /// # Panics
+    /// If it is not, or any answer so far was not allowed.
+    pub(crate) async fn end(mut self, least: u64) {
+        self.report("to be ended").await;
+        if let Some(workload) = self.workload.take() {
+            workload.end().await;
+        }
+        ending::all_is_well(&self).await;
+        self.report("well").await;
+        let violations = self.ledger.violations();
+        assert!(violations.is_empty(), "{}, seed {}: {}", self.name, self.seed, violations.join("\n"));
+        let Tally { hits, said, .. } = self.ledger.tally();
+        assert!(hits * 100 >= said * least, "{hits} hits of {said} reads: a cache that is of no use");
+    }
+}
