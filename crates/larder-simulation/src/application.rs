@@ -223,6 +223,11 @@ async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize) {
     let key = {
         let mut key = docs.key_writer();
         key.number(id);
+        // What HTTP tells apart under one name goes with the name.
+        if site.chance.lock().percent(30) {
+            key.begin_variant();
+            key.push_variant(b"gzip");
+        }
         key.to_key()
     };
     let reading = site.reading(app, row, None);
