@@ -132,6 +132,19 @@ impl Trial {
         self.workload.as_mut().expect("it runs until the end").on(&self.nodes[place], &self.chance);
     }
 
+    /// Stops a node (SIGSTOP).
+    pub(crate) fn stop(&self, place: usize) {
+        self.ledger.asleep(self.nodes[place].id);
+        self.nodes[place].stop();
+    }
+
+    /// Lets it go on (SIGCONT); returns once it knows what time it is.
+    pub(crate) async fn go_on(&self, place: usize) {
+        self.nodes[place].go_on();
+        assert_eq!(self.nodes[place].ask("awake").await.as_deref(), Some("awake"));
+        self.ledger.awake(self.nodes[place].id);
+    }
+
     /// Sets the fault of every proxy.
     pub(crate) fn set_all(&self, fault: Fault) {
         for proxy in &self.proxies {
