@@ -10,8 +10,7 @@
 //! - Channels, semaphores and the in-process remote tier are one step per call. Time stands still: nothing runs out.
 //! - Schedules are drawn, not enumerated: what is rare enough may be missed.
 //!
-//! A test here must be able to fail: for each there is a change of one place in the code that it catches, in the list of
-//! `cargo xtask simulate --mutants`.
+//! A test here must be able to fail: each has been seen to, with one order in the code turned round.
 
 #![allow(clippy::print_stdout, reason = "how to run a failed schedule again is for whoever runs the tests")]
 
