@@ -13,7 +13,7 @@ use crate::ending;
 use crate::ledger::{Ledger, Tally};
 use crate::node::Node;
 use crate::workload::Workload;
-use crate::{database, workload};
+use crate::{database, rows, workload};
 
 /// How long a node that is cut off goes on serving: the least that can be set.
 pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
@@ -129,7 +129,23 @@ impl Trial {
         let node = Node::start(self.started, &self.proxies[place].url(), self.database).await;
         self.started += 1;
         self.nodes[place] = Arc::new(node);
-        self.workload.as_mut().expect("it runs until the end").on(&self.nodes[place], &self.chance);
+        if let Some(workload) = &mut self.workload {
+            workload.on(&self.nodes[place], &self.chance);
+        }
+    }
+
+    /// Ends the workload: from here on only the scenario reads and writes.
+    pub(crate) async fn calm(&mut self) {
+        if let Some(workload) = self.workload.take() {
+            workload.end().await;
+        }
+    }
+
+    /// Reads everything on a node.
+    pub(crate) async fn read_all(&self, place: usize) {
+        for key in rows::all() {
+            self.read(place, &key, None).await;
+        }
     }
 
     /// Stops a node (SIGSTOP).
@@ -171,9 +187,7 @@ impl Trial {
     /// If it is not, or any answer so far was not allowed.
     pub(crate) async fn end(mut self, least: u64) {
         self.report("to be ended").await;
-        if let Some(workload) = self.workload.take() {
-            workload.end().await;
-        }
+        self.calm().await;
         ending::all_is_well(&self).await;
         self.report("well").await;
         let violations = self.ledger.violations();

@@ -80,3 +80,23 @@ async fn a_cluster_replaces_a_node_that_had_more_of_the_log_than_its_heir() {
     trial.under_load(1.0).await;
     trial.end(30).await;
 }
+
+/// One node has not read the end of the log when it is lost with its primary, and nothing else happens: whoever wrote it must
+/// say it again, or the node never hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_a_primary_is_said_again() {
+    let room = trial::room().await;
+    let cluster = RedisCluster::start().await;
+    let mut trial = Trial::at("cluster, end lost", cluster.url(), room).await;
+    trial.calm().await;
+    trial.read_all(2).await;
+    trial.ledger.losing();
+    cluster.cut_replication(STATE).await;
+    trial.stop(2);
+    assert!(trial.write(0, "*").await.is_some() && trial.write(1, "row:*").await.is_some());
+    cluster.fail_over(STATE).await;
+    trial.ledger.lost();
+    trial.go_on(2).await;
+    trial.read_all(2).await;
+    trial.end(30).await;
+}
