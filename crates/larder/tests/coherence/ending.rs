@@ -7,10 +7,7 @@ use larder_testkit::wait_for;
 use crate::rows;
 use crate::trial::Trial;
 
-/// How long nodes may take to be well again: connections are tried anew after two seconds at the most, and an
-/// invalidation is sent again after five.
-const WELL: Duration = Duration::from_secs(20);
-/// And what comes after that.
+/// How long what follows may take, step by step.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Proves it, at a time when nothing else is read or written.
@@ -18,12 +15,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// # Panics
 /// If it is not so, or takes too long.
 pub(crate) async fn all_is_well(trial: &Trial) {
-    for node in &trial.nodes {
-        wait_for(WELL, "the nodes to be well", async || {
-            let health = node.health().await.expect("the node lives");
-            health.status == "ok" && health.state == "following" && health.pending == 0
-        })
-        .await;
+    for node in 0..trial.nodes.len() {
+        trial.well(node).await;
     }
     // Nothing is on its way any more. Whoever reaches these tokens, each the last of its node, has reached all.
     let mut tokens = Vec::new();

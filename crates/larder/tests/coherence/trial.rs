@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Moment, Runtime, TokioRuntime};
-use larder_testkit::{Fault, FaultProxy, RedisServer};
+use larder_testkit::{Fault, FaultProxy, RedisServer, wait_for};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::chance::Chance;
@@ -20,6 +20,9 @@ pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
 pub(crate) const STALE_WINDOW: Duration = Duration::from_secs(2);
 
 const NODES: usize = 3;
+/// How long a node may take to be well again: connections are tried anew after two seconds at the most, and an
+/// invalidation is sent again after five.
+const WELL: Duration = Duration::from_secs(20);
 
 /// Trials at one time. More, and what happens when is a matter of who gets a processor.
 static ROOM: Semaphore = Semaphore::const_new(2);
@@ -139,6 +142,18 @@ impl Trial {
         if let Some(workload) = self.workload.take() {
             workload.end().await;
         }
+    }
+
+    /// Waits until a node is connected, follows the log and has nothing to send.
+    ///
+    /// # Panics
+    /// If it takes too long, or the node is gone.
+    pub(crate) async fn well(&self, place: usize) {
+        wait_for(WELL, "a node to be well", async || {
+            let health = self.nodes[place].health().await.expect("the node lives");
+            health.status == "ok" && health.state == "following" && health.pending == 0
+        })
+        .await;
     }
 
     /// Reads everything on a node.
