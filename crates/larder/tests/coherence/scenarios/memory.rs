@@ -103,6 +103,7 @@ async fn under_pressure(policy: &'static str) {
     let evicted = number(&server, "evicted_keys").await;
     println!("{policy}: {evicted} keys evicted, room for {room} bytes");
     assert!(evicted > 50, "{evicted} keys were evicted");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     trial.end(30).await;
 }
 
