@@ -4,11 +4,14 @@
 //! a node that still talks to a deposed primary hears nothing of the others: the one thing that the guarantee leaves out,
 //! and only for what was acknowledged between `losing` and `lost`.
 
-use larder_testkit::{RedisCluster, RedisSentinel};
+use std::time::Duration;
+
+use larder_testkit::{RedisCluster, RedisSentinel, wait_for};
 
 use crate::trial::{self, Trial};
 
 const STATE: &str = "{larder}:state";
+const SOON: Duration = Duration::from_secs(10);
 
 /// The primary dies with everything replicated but the last moment.
 #[tokio::test(flavor = "multi_thread")]
@@ -78,5 +81,31 @@ async fn a_cluster_replaces_a_node_that_had_more_of_the_log_than_its_heir() {
     cluster.settle().await;
     trial.ledger.lost();
     trial.under_load(1.0).await;
+    trial.end(30).await;
+}
+
+/// One node has not read the end of the log when it is lost with its primary, and nothing else happens: whoever wrote it must
+/// say it again, or the node never hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_a_primary_is_said_again() {
+    let room = trial::room().await;
+    let cluster = RedisCluster::start().await;
+    let mut trial = Trial::at("cluster, end lost", cluster.url(), room).await;
+    trial.calm().await;
+    trial.read_all(2).await;
+    trial.ledger.losing();
+    cluster.cut_replication(STATE).await;
+    trial.stop(2);
+    // Nothing may wait for the one that stands still in its kernel.
+    cluster.command_on(STATE, &["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+    for (node, selector) in [(0, "*"), (1, "row:*")] {
+        trial.well(node).await;
+        wait_for(SOON, "a record in the log", async || trial.write(node, selector).await.is_some()).await;
+    }
+    cluster.fail_over(STATE).await;
+    trial.ledger.lost();
+    trial.go_on(2).await;
+    trial.well(2).await;
+    trial.read_all(2).await;
     trial.end(30).await;
 }
