@@ -77,11 +77,18 @@ pub trait Subject: Send + Sync {
 }
 
 /// Makes a test of each promise of [`conformance`](crate::testing::conformance): `$subject` is an expression, awaited
-/// inside, of a [`Subject`](crate::testing::conformance::Subject).
+/// inside, of a [`Subject`](crate::testing::conformance::Subject). With `in turn:` it is one that exists already, and all
+/// promises are tried on it one after the other, each after a flush: for what is dear to start.
 #[macro_export]
 macro_rules! remote_conformance {
     ($subject:expr) => {
-        $crate::remote_conformance! { @each $subject;
+        $crate::remote_conformance! { @promises each $subject }
+    };
+    (in turn: $subject:expr) => {
+        $crate::remote_conformance! { @promises turn $subject }
+    };
+    (@promises $how:ident $subject:expr) => {
+        $crate::remote_conformance! { @$how $subject;
             the_newest_load_of_a_line_wins
             a_life_ends
             what_is_removed_is_gone
@@ -112,6 +119,13 @@ macro_rules! remote_conformance {
             lost_stamps_begin_a_line_without_ancestors
             lost_records_are_a_gap_that_shows
         }
+    };
+    (@turn $subject:expr; $($promise:ident)*) => {
+        $(
+            eprintln!("{}", stringify!($promise));
+            $crate::testing::conformance::Subject::flush($subject).expect("it can be flushed").await;
+            $crate::testing::conformance::$promise($subject).await;
+        )*
     };
     (@each $subject:expr; $($promise:ident)*) => {
         $(
