@@ -200,7 +200,7 @@ impl CacheBuilder {
     }
 }
 
-/// Waits until the log is open, or it is clear that it will not be for now.
+/// Waits until the log is open and the values can be reached, or it is clear that they will not be for now.
 async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
     let mut link = side.remote.log_link();
     let mut opened = side.driver.opened();
@@ -211,12 +211,17 @@ async fn start(side: &RemoteSide, runtime: &dyn Runtime, events: &Events) {
             _ => "closed".to_owned(),
         }
     };
+    let mut values = side.remote.link();
     let started = within(runtime, defaults::START_WAIT, async {
         tokio::select! {
             biased;
-            _ = opened.wait_for(|opened| *opened) => None,
-            reason = refused => Some(reason),
+            _ = opened.wait_for(|opened| *opened) => {}
+            reason = refused => return Some(reason),
         }
+        // A connection of its own, which may be a moment later; if it fails, that is said when it does.
+        let tried = |link: &Link| !matches!(link, Link::Down { reason } if reason.is_empty());
+        let _ = values.wait_for(tried).await;
+        None
     });
     let reason = match started.await {
         Ok(None) => return,

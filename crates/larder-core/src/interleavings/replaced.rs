@@ -47,7 +47,7 @@ fn a_load_that_was_under_way_stores_nothing_over_what_was_put() {
             }
         };
         let read = {
-            let (docs, read_old) = (docs.clone(), read_old.clone());
+            let (docs, read_old) = (docs.clone(), read_old);
             move || {
                 let load = move || async move {
                     read_old.send_replace(true);

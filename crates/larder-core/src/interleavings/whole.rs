@@ -65,7 +65,7 @@ fn a_read_on_a_node_that_has_reached_a_record_returns_nothing_older() {
         let old = database.clone();
         block_on(both.get_or_load(1, || old.read())).expect("a load succeeds");
         let write = {
-            let (cache, remote) = (cache.clone(), remote.clone());
+            let cache = cache.clone();
             let (database, told) = (database.clone(), told.clone());
             move || {
                 database.commit(1);

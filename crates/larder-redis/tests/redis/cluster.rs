@@ -10,8 +10,8 @@ use larder_redis::{Redis, RedisRemote};
 use larder_testkit::{RedisCluster, RedisServer, Reply, wait_for};
 
 use crate::support::{
-    DEADLINE, append, ask, build, connect_to_all, generation, generation_of, open, record, records, runtime,
-    wait_link_down, wait_link_up, wait_up,
+    DEADLINE, WORKER, append, ask, build, connect_to_all, generation, generation_of, open, record, records,
+    runtime, wait_link_down, wait_link_up, wait_up,
 };
 use crate::values::{MINUTE, value};
 
@@ -94,6 +94,29 @@ async fn any_node_is_seed_enough_also_a_replica_and_dead_ones_are_passed_over() 
     }
     append(&remote, open(&remote, None).await.head, &["k"]).await;
     assert_eq!(remote.describe(), format!("redis-cluster://127.0.0.1:1,{replica}"));
+}
+
+#[tokio::test]
+async fn a_user_without_dangerous_commands_can_do_everything() {
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        assert_eq!(ask(node, &WORKER).await, Reply::Simple("OK".into()));
+    }
+    let remote = connect_to_all(Redis::at(cluster.url()).username("app").password("pw")).await;
+    for key in keys(20) {
+        store(&remote, &key, 1).await;
+        assert_eq!(body(&remote, &key).await, Some(key));
+    }
+    assert_eq!(walk(&remote, b"").await.len(), 20);
+    assert_eq!(remote.discard(&[(b"k:1".to_vec(), Epoch { line: 1, at: 1 })]).await, Ok(1));
+    let opened = open(&remote, None).await;
+    assert!(!opened.server_known);
+    append(&remote, opened.head, &["k"]).await;
+    assert_eq!(records(&remote, opened.head).await.len(), 1);
+    let wrong = build(Redis::at(cluster.url()).username("app").password("hunter2"));
+    wrong.connect();
+    wait_link_down(wrong.link(), "WRONGPASS").await;
+    assert!(!format!("{wrong:?}").contains("hunter2"));
 }
 
 #[tokio::test]

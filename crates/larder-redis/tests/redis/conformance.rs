@@ -1,11 +1,12 @@
-//! Every promise of the port: on one server, on a cluster, and in this process.
+//! Every promise of the port: on one server, on a cluster, and on the simulated server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::testing::TestRemote;
 use larder_core::testing::conformance::Subject;
+use larder_core::testing::{RedisOptions, TestRedis, TestRemote};
 use larder_core::{BoxFuture, Remote, remote_conformance};
 use larder_redis::Redis;
 use larder_testkit::{RedisCluster, RedisServer, Reply};
@@ -127,17 +128,30 @@ mod on_a_cluster {
     remote_conformance!(Real::cluster().await);
 }
 
-struct InProcess(Arc<TestRemote>);
+/// The simulated server, on real time.
+struct Simulated {
+    redis: Arc<TestRedis>,
+    nodes: AtomicU64,
+}
 
-impl InProcess {
-    fn start() -> InProcess {
-        InProcess(TestRemote::new(runtime()))
+impl Simulated {
+    fn start() -> Simulated {
+        let stamp_limit = usize::try_from(STAMPS).unwrap();
+        let options = RedisOptions { stamp_limit, ..RedisOptions::default() };
+        Simulated { redis: TestRedis::new(runtime(), options), nodes: AtomicU64::new(0) }
+    }
+
+    fn done(&self, what: impl FnOnce(&TestRedis)) -> Option<BoxFuture<'_, ()>> {
+        what(&self.redis);
+        Some(Box::pin(std::future::ready(())))
     }
 }
 
-impl Subject for InProcess {
+impl Subject for Simulated {
     fn node(&self) -> BoxFuture<'_, Arc<dyn Remote>> {
-        Box::pin(async { Arc::clone(&self.0) as Arc<dyn Remote> })
+        let id = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let node: Arc<dyn Remote> = TestRemote::on(Arc::clone(&self.redis), runtime(), id);
+        Box::pin(std::future::ready(node))
     }
 
     fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
@@ -145,16 +159,31 @@ impl Subject for InProcess {
     }
 
     fn flush(&self) -> Option<BoxFuture<'_, ()>> {
-        Some(Box::pin(async { self.0.flush() }))
+        self.done(TestRedis::flush)
     }
 
     fn lose_log(&self) -> Option<BoxFuture<'_, ()>> {
-        Some(Box::pin(async { self.0.lose_log() }))
+        self.done(TestRedis::lose_log)
+    }
+
+    fn lose_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        self.done(|redis| {
+            redis.lose_state();
+            redis.lose_old();
+        })
+    }
+
+    fn trim(&self) -> Option<BoxFuture<'_, ()>> {
+        self.done(|redis| redis.trim(0))
+    }
+
+    fn stamp_limit(&self) -> Option<u32> {
+        Some(STAMPS)
     }
 }
 
-mod in_this_process {
+mod on_the_simulated_server {
     use super::*;
 
-    remote_conformance!(InProcess::start());
+    remote_conformance!(Simulated::start());
 }

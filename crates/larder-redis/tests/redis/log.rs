@@ -7,7 +7,7 @@ use larder_redis::Redis;
 use larder_testkit::{RedisServer, Reply};
 
 use crate::support::{
-    append, ask, ask_text, assert_no_key_is_immortal, connect, connected, open, record, runtime,
+    WORKER, append, ask, ask_text, assert_no_key_is_immortal, connect, connected, open, record, runtime,
 };
 
 const LOG: &str = "{larder}:log";
@@ -228,8 +228,7 @@ async fn records_of_another_format_and_foreign_ones_are_unknown() {
 #[tokio::test]
 async fn a_user_without_info_can_do_everything() {
     let server = RedisServer::start().await;
-    let acl = ["ACL", "SETUSER", "app", "on", ">pw", "~larder:*", "~{larder}:*", "+@all", "-@dangerous"];
-    assert_eq!(ask(&server, &acl).await, Reply::Simple("OK".into()));
+    assert_eq!(ask(&server, &WORKER).await, Reply::Simple("OK".into()));
     let remote = connect(Redis::at(server.url()).username("app").password("pw")).await;
     let start = open(&remote, None).await.head;
     let token = append(&remote, start, &["k"]).await;

@@ -7,7 +7,7 @@ use larder_core::{Cursor, Epoch, PEEKED, Remote};
 use larder_redis::{Redis, RedisRemote};
 use larder_testkit::RedisServer;
 
-use crate::support::{ask, connect, connected, open};
+use crate::support::{WORKER, ask, connect, connected, open};
 use crate::values::{MINUTE, value};
 
 async fn store(remote: &RedisRemote, key: &[u8], at: u64, body: &str) {
@@ -125,8 +125,7 @@ async fn what_carries_another_epoch_or_is_not_ours_is_not_discarded() {
 #[tokio::test]
 async fn a_user_without_info_can_walk_and_discard() {
     let server = RedisServer::start().await;
-    let acl = ["ACL", "SETUSER", "app", "on", ">pw", "~larder:*", "~{larder}:*", "+@all", "-@dangerous"];
-    ask(&server, &acl).await;
+    ask(&server, &WORKER).await;
     let remote = connect(Redis::at(server.url()).username("app").password("pw")).await;
     store(&remote, b"k", 1, "x").await;
     ask(&server, &["SET", "foreign", "x"]).await;

@@ -8,8 +8,8 @@ use larder_redis::{Redis, RedisRemote};
 use larder_testkit::{Fault, FaultProxy, RedisSentinel, RedisServer, Reply, wait_for, wait_until};
 
 use crate::support::{
-    DEADLINE, append, ask, build, connect, generation, generation_of, open, record, runtime, wait_link_down,
-    wait_up,
+    DEADLINE, WORKER, append, ask, build, connect, generation, generation_of, open, record, runtime,
+    wait_link_down, wait_up,
 };
 use crate::values::{MINUTE, value};
 
@@ -118,6 +118,36 @@ async fn sentinels_that_are_dead_or_silent_are_passed_over() {
     assert!(store(&remote, "k", 3).await);
 }
 
+/// One Sentinel has missed the failover, and names another server for good. It is the first that is asked, and is asked
+/// again and again; whoever believed it each time would go to and fro for ever.
+#[tokio::test]
+async fn a_sentinel_that_was_left_behind_is_overruled_by_those_that_know_more() {
+    let redis = RedisSentinel::start().await;
+    let primary = redis.fail_over().await;
+    let wrong = RedisServer::start().await;
+    let behind = &redis.sentinels()[0];
+    assert_eq!(ask(behind, &["SENTINEL", "REMOVE", "larder"]).await, Reply::Simple("OK".into()));
+    let port = wrong.port().to_string();
+    let monitor = ["SENTINEL", "MONITOR", "larder", "127.0.0.1", &port, "2"];
+    assert_eq!(ask(behind, &monitor).await, Reply::Simple("OK".into()));
+
+    let proxy = FaultProxy::to(behind.addr()).await;
+    let sentinels = [&proxy.addr().to_string(), &addresses(&redis)[1], &addresses(&redis)[2]];
+    let remote = connect(Redis::sentinel(sentinels, redis.service())).await;
+    wait_for_use(&remote, primary).await;
+    let right = (generation(&remote), generation_of(&remote.log_link()));
+    // It is asked by values and log, twice each: whatever it said the first time was heard before the second.
+    for _ in 0..2 {
+        let before = proxy.accepted();
+        proxy.set(Fault::Reset);
+        proxy.set(Fault::None);
+        wait_until(DEADLINE, "it to be asked", || proxy.accepted() >= before + 2).await;
+    }
+    assert_eq!((generation(&remote), generation_of(&remote.log_link())), right);
+    assert!(store(&remote, "k", 1).await);
+    assert!(has(primary, "larder:k").await);
+}
+
 #[tokio::test]
 async fn a_service_that_no_sentinel_knows_is_the_reason() {
     let redis = RedisSentinel::start().await;
@@ -145,6 +175,20 @@ async fn sentinels_have_a_login_of_their_own() {
     assert!(!shown.contains("hunter2"), "{shown}");
     let right = connect(Redis::at(redis.url()).sentinel_username("app").sentinel_password("hunter2")).await;
     assert!(store(&right, "k", 1).await);
+}
+
+/// Nor may one ask for the server's role: whether it takes writes has to do.
+#[tokio::test]
+async fn a_user_without_dangerous_commands_can_do_everything() {
+    let redis = RedisSentinel::start().await;
+    for server in redis.servers() {
+        assert_eq!(ask(server, &WORKER).await, Reply::Simple("OK".into()));
+    }
+    let remote = connect(Redis::at(redis.url()).username("app").password("pw")).await;
+    assert!(store(&remote, "k", 1).await);
+    let opened = open(&remote, None).await;
+    assert!(!opened.server_known);
+    append(&remote, opened.head, &["k"]).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Moment, Runtime, TokioRuntime};
-use larder_testkit::{Fault, FaultProxy, RedisServer};
+use larder_testkit::{Fault, FaultProxy, RedisServer, wait_for};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::chance::Chance;
@@ -13,13 +13,16 @@ use crate::ending;
 use crate::ledger::{Ledger, Tally};
 use crate::node::Node;
 use crate::workload::Workload;
-use crate::{database, workload};
+use crate::{database, rows, workload};
 
 /// How long a node that is cut off goes on serving: the least that can be set.
 pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
 pub(crate) const STALE_WINDOW: Duration = Duration::from_secs(2);
 
 const NODES: usize = 3;
+/// How long a node may take to be well again: connections are tried anew after two seconds at the most, and an
+/// invalidation is sent again after five.
+const WELL: Duration = Duration::from_secs(20);
 
 /// Trials at one time. More, and what happens when is a matter of who gets a processor.
 static ROOM: Semaphore = Semaphore::const_new(2);
@@ -129,7 +132,48 @@ impl Trial {
         let node = Node::start(self.started, &self.proxies[place].url(), self.database).await;
         self.started += 1;
         self.nodes[place] = Arc::new(node);
-        self.workload.as_mut().expect("it runs until the end").on(&self.nodes[place], &self.chance);
+        if let Some(workload) = &mut self.workload {
+            workload.on(&self.nodes[place], &self.chance);
+        }
+    }
+
+    /// Ends the workload: from here on only the scenario reads and writes.
+    pub(crate) async fn calm(&mut self) {
+        if let Some(workload) = self.workload.take() {
+            workload.end().await;
+        }
+    }
+
+    /// Waits until a node is connected, follows the log and has nothing to send.
+    ///
+    /// # Panics
+    /// If it takes too long, or the node is gone.
+    pub(crate) async fn well(&self, place: usize) {
+        wait_for(WELL, "a node to be well", async || {
+            let health = self.nodes[place].health().await.expect("the node lives");
+            health.status == "ok" && health.state == "following" && health.pending == 0
+        })
+        .await;
+    }
+
+    /// Reads everything on a node.
+    pub(crate) async fn read_all(&self, place: usize) {
+        for key in rows::all() {
+            self.read(place, &key, None).await;
+        }
+    }
+
+    /// Stops a node (SIGSTOP).
+    pub(crate) fn stop(&self, place: usize) {
+        self.ledger.asleep(self.nodes[place].id);
+        self.nodes[place].stop();
+    }
+
+    /// Lets it go on (SIGCONT); returns once it knows what time it is.
+    pub(crate) async fn go_on(&self, place: usize) {
+        self.nodes[place].go_on();
+        assert_eq!(self.nodes[place].ask("awake").await.as_deref(), Some("awake"));
+        self.ledger.awake(self.nodes[place].id);
     }
 
     /// Sets the fault of every proxy.
@@ -158,9 +202,7 @@ impl Trial {
     /// If it is not, or any answer so far was not allowed.
     pub(crate) async fn end(mut self, least: u64) {
         self.report("to be ended").await;
-        if let Some(workload) = self.workload.take() {
-            workload.end().await;
-        }
+        self.calm().await;
         ending::all_is_well(&self).await;
         self.report("well").await;
         let violations = self.ledger.violations();

@@ -53,6 +53,7 @@ async fn arrive(node: &Process, token: Option<Epoch>) {
 /// Lesson 1 (FusionCache#625), on another node: a load runs on Y while X removes the key. Y then stores the old value, here
 /// and in Redis, for its full ttl.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a reader beside the test")]
 async fn lesson_1_a_load_that_another_nodes_invalidation_overtakes_is_served_nowhere() {
     let (server, source) = (RedisServer::start().await, Source::default());
     let [x, y] = nodes(&server.url(), &source).await;

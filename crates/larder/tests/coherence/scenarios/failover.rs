@@ -4,11 +4,14 @@
 //! a node that still talks to a deposed primary hears nothing of the others: the one thing that the guarantee leaves out,
 //! and only for what was acknowledged between `losing` and `lost`.
 
-use larder_testkit::{RedisCluster, RedisSentinel};
+use std::time::Duration;
+
+use larder_testkit::{RedisCluster, RedisSentinel, wait_for};
 
 use crate::trial::{self, Trial};
 
 const STATE: &str = "{larder}:state";
+const SOON: Duration = Duration::from_secs(10);
 
 /// The primary dies with everything replicated but the last moment.
 #[tokio::test(flavor = "multi_thread")]
@@ -24,8 +27,8 @@ async fn sentinels_replace_a_dead_primary() {
     trial.end(20).await;
 }
 
-/// Replicas get nothing any more, the primary stands still and is replaced: the end of the log is lost. Then the old one
-/// goes on, and takes writes that nobody keeps, until it is told.
+/// Replicas get nothing any more, the primary stands still and is replaced: the end of the log is lost, and one node has
+/// not read it. Then the old primary goes on, and takes writes that nobody keeps, until it is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinels_replace_a_primary_that_had_more_than_its_heir_and_comes_back() {
     let room = trial::room().await;
@@ -33,8 +36,10 @@ async fn sentinels_replace_a_primary_that_had_more_than_its_heir_and_comes_back(
     let trial = Trial::at("sentinel, deposed", servers.url(), room).await;
     trial.ledger.losing();
     servers.cut_replication().await;
-    trial.under_load(1.5).await;
+    trial.stop(2);
+    trial.under_load(1.0).await;
     servers.depose().await;
+    trial.go_on(2).await;
     trial.under_load(0.5).await;
     servers.old_primary().resume();
     trial.under_load(0.5).await;
@@ -58,8 +63,8 @@ async fn a_cluster_replaces_the_node_that_has_the_log() {
     trial.end(30).await;
 }
 
-/// The owner of the log's slot had more than its heir when it was replaced, comes back, and serves for a moment as if
-/// nothing had happened.
+/// The owner of the log's slot had more than its heir when it was replaced, and one node has not read it. It comes back, and
+/// serves for a moment as if nothing had happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_replaces_a_node_that_had_more_of_the_log_than_its_heir() {
     let room = trial::room().await;
@@ -67,12 +72,40 @@ async fn a_cluster_replaces_a_node_that_had_more_of_the_log_than_its_heir() {
     let trial = Trial::at("cluster, deposed", cluster.url(), room).await;
     trial.ledger.losing();
     cluster.cut_replication(STATE).await;
-    trial.under_load(1.5).await;
+    trial.stop(2);
+    trial.under_load(1.0).await;
     let old = cluster.primary_of(STATE).await;
     cluster.depose(STATE).await;
+    trial.go_on(2).await;
     old.resume();
     cluster.settle().await;
     trial.ledger.lost();
     trial.under_load(1.0).await;
+    trial.end(30).await;
+}
+
+/// One node has not read the end of the log when it is lost with its primary, and nothing else happens: whoever wrote it must
+/// say it again, or the node never hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_a_primary_is_said_again() {
+    let room = trial::room().await;
+    let cluster = RedisCluster::start().await;
+    let mut trial = Trial::at("cluster, end lost", cluster.url(), room).await;
+    trial.calm().await;
+    trial.read_all(2).await;
+    trial.ledger.losing();
+    cluster.cut_replication(STATE).await;
+    trial.stop(2);
+    // Nothing may wait for the one that stands still in its kernel.
+    cluster.command_on(STATE, &["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+    for (node, selector) in [(0, "*"), (1, "row:*")] {
+        trial.well(node).await;
+        wait_for(SOON, "a record in the log", async || trial.write(node, selector).await.is_some()).await;
+    }
+    cluster.fail_over(STATE).await;
+    trial.ledger.lost();
+    trial.go_on(2).await;
+    trial.well(2).await;
+    trial.read_all(2).await;
     trial.end(30).await;
 }

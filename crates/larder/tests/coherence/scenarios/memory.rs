@@ -1,7 +1,10 @@
 //! Redis forgets: all, or what it has no room for.
 
-use larder_testkit::{RedisServer, Reply};
+use std::time::Duration;
 
+use larder_testkit::{Fault, RedisServer, Reply};
+
+use super::network::LOG;
 use crate::trial::Trial;
 
 /// Everything is deleted, again and again: log, stamps and values.
@@ -16,17 +19,45 @@ async fn redis_is_flushed() {
     trial.end(40).await;
 }
 
-/// The stream is cut to nothing before slow readers have read it: they find their predecessor gone.
+/// Answers of the log take this long: time enough for records to come and go unread between two of them.
+const SLOW: Fault = Fault::Latency(Duration::from_millis(70));
+
+/// The stream is cut to nothing before slow readers have read it: the next record does not follow what they know.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_is_trimmed_to_nothing() {
     let server = RedisServer::start().await;
     let trial = Trial::on("trimmed", &server, 0).await;
-    for _ in 0..120 {
+    for proxy in &trial.proxies {
+        proxy.set_where(LOG, SLOW);
+    }
+    for _ in 0..150 {
         let trimmed = server.command(&["XTRIM", "{larder}:log", "MAXLEN", "0"]).await.unwrap();
         assert!(trimmed.int().is_some(), "{trimmed:?}");
         trial.under_load(0.001 * seconds(trial.chance.below(50))).await;
     }
+    trial.set_all(Fault::None);
     trial.end(40).await;
+}
+
+/// A node cannot hear that everything is invalidated, Redis forgets it, and who knew dies: nobody is left to say it again.
+/// That the log has no memory of what the node has is enough: it must not serve that any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_who_knew_is_gone() {
+    let server = RedisServer::start().await;
+    let mut trial = Trial::on("all forgotten", &server, 0).await;
+    trial.calm().await;
+    trial.read_all(1).await;
+    trial.proxies[1].set_where(LOG, Fault::BlackHole);
+    assert!(trial.write(0, "*").await.is_some());
+    server.flush_all().await;
+    trial.replace(0).await;
+    trial.replace(2).await;
+    // The answer with the record must not arrive after all.
+    trial.proxies[1].set(Fault::Reset);
+    trial.proxies[1].set(Fault::None);
+    trial.under_load(3.2).await;
+    trial.read_all(1).await;
+    trial.end(30).await;
 }
 
 /// Each of the log's keys goes alone, or with another, as eviction takes them.
@@ -34,12 +65,16 @@ async fn the_stream_is_trimmed_to_nothing() {
 async fn parts_of_the_log_are_evicted() {
     let server = RedisServer::start().await;
     let trial = Trial::on("log evicted", &server, 0).await;
+    for proxy in &trial.proxies {
+        proxy.set_where(LOG, SLOW);
+    }
     let keys = ["{larder}:log", "{larder}:state", "{larder}:old"];
     for _ in 0..30 {
         let (one, other) = (trial.chance.one_of(&keys), trial.chance.one_of(&keys));
         server.command(&["UNLINK", one, other]).await.unwrap();
         trial.under_load(0.001 * seconds(trial.chance.below(250))).await;
     }
+    trial.set_all(Fault::None);
     trial.end(40).await;
 }
 
@@ -68,6 +103,7 @@ async fn under_pressure(policy: &'static str) {
     let evicted = number(&server, "evicted_keys").await;
     println!("{policy}: {evicted} keys evicted, room for {room} bytes");
     assert!(evicted > 50, "{evicted} keys were evicted");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     trial.end(30).await;
 }
 

@@ -7,7 +7,7 @@ use larder_testkit::{Fault, RedisServer};
 use crate::trial::Trial;
 
 /// In every command of the log, and in none for a value.
-const LOG: &[u8] = b"{larder}:log";
+pub(super) const LOG: &[u8] = b"{larder}:log";
 /// The beginnings of values' keys, which no command of the log has.
 const VALUES: &[u8] = b"\r\nlarder:";
 

@@ -29,18 +29,14 @@ async fn redis_stands_still_for_three_seconds() {
 async fn a_node_stands_still_for_longer_than_it_may_serve() {
     let server = RedisServer::start().await;
     let trial = Trial::on("node stopped", &server, 0).await;
-    let node = &trial.nodes[0];
     for _ in 0..2 {
-        trial.ledger.asleep(node.id);
-        node.stop();
+        trial.stop(0);
         assert!(trial.write(1, "*").await.is_some());
         trial.under_load(3.3).await;
-        node.go_on();
-        assert_eq!(node.ask("awake").await.as_deref(), Some("awake"));
-        trial.ledger.awake(node.id);
+        trial.go_on(0).await;
         let mut reads = JoinSet::new();
         for key in rows::all() {
-            let (ledger, node) = (trial.ledger.clone(), Arc::clone(node));
+            let (ledger, node) = (trial.ledger.clone(), Arc::clone(&trial.nodes[0]));
             reads.spawn(async move { workload::read(&ledger, &node, "load", &key, None).await });
         }
         assert!(reads.join_all().await.iter().all(Option::is_some));
