@@ -13,9 +13,9 @@ use crate::oracle::nanos;
 use crate::site::{Site, spawn};
 use crate::world::World;
 
-/// How long it may take until all is well again: pauses between attempts grow to 5 s, the breaker stays open for 8 s, a
-/// load takes 3 s.
-const REST: Duration = Duration::from_secs(30);
+/// How long it may take until all nodes have caught up and sent what was queued: pauses between attempts grow to 5 s. Not
+/// longer, or what should be gone would have expired anyway.
+const REST: Duration = Duration::from_secs(12);
 
 impl World {
     pub(crate) fn come_to_rest(&mut self) {
@@ -30,22 +30,18 @@ impl World {
     fn rest(&mut self) {
         self.stop_faults();
         self.run_for(REST);
+        if self.is_broken() || !self.all_have_caught_up("after all faults have ended") {
+            return;
+        }
+        self.facts.lock().oracle.all_in_force();
         let rows = self.facts.lock().db.rows.len();
-        // Readers close the breakers, and see what is in force.
+        // Readers see what is in force, and close the breakers.
         for _ in 0..3 {
             for site in self.sites.clone() {
                 application::read_all(&site, rows);
             }
             self.run_for(Duration::from_secs(10));
         }
-        if self.is_broken() || !self.all_have_caught_up("after all faults have ended") {
-            return;
-        }
-        self.facts.lock().oracle.all_in_force();
-        for site in self.sites.clone() {
-            application::read_all(&site, rows);
-        }
-        self.run_for(Duration::from_secs(10));
         if self.is_broken() || !self.one_load_is_a_hit_everywhere() {
             return;
         }

@@ -84,6 +84,8 @@ impl Fault {
     ];
 }
 
+const LOSS: &str = "fault: loss on the way";
+
 /// How far a clock steps.
 const STEP: Duration = Duration::from_secs(15 * 60);
 
@@ -119,7 +121,7 @@ impl World {
             }
             Fault::Loss => {
                 let (there, back) = (self.chance.pick(&[0, 100, 400]), self.chance.pick(&[100, 400, 1000]));
-                self.on_paths(node, path, lasts, "fault: loss on the way", |faults| {
+                self.on_paths(node, path, lasts, LOSS, |faults| {
                     (faults.lose_requests, faults.lose_answers) = (there, back);
                 });
             }
@@ -244,6 +246,10 @@ impl World {
         remote.set(|faults| paths.iter().for_each(|path| change(faults.on(*path))));
         self.later(lasts, move |world| {
             world.say(|| format!("node {node}: {name} on {paths:?} ends"));
+            if name == LOSS {
+                // A connection that loses something does not live on.
+                paths.iter().for_each(|path| remote.cut(*path));
+            }
             remote.set(|faults| {
                 for path in paths {
                     let hang = faults.on(*path).hang;

@@ -83,7 +83,7 @@ impl Plan {
             disconnected_ttl: chance.millis(3000, 15_000),
             stamp_limit: chance.pick(&[16, 16, 64, 256, 65_536]),
             redis: RedisOptions {
-                stamp_limit: chance.pick(&[8, 12, 24, 65_536]),
+                stamp_limit: chance.pick(&[8, 12, 16, 65_536]),
                 records: chance.pick(&[4, 16, 10_000]),
                 replica: chance.percent(75).then(|| chance.millis(1, 400)),
             },

@@ -223,9 +223,17 @@ impl World {
         self.chance.index(rows).min(self.chance.index(rows))
     }
 
-    /// Several reads of a row on a node, whatever befalls that node just now.
+    /// Several reads of a row on a node, whatever befalls that node just now; perhaps others write meanwhile.
     pub(crate) fn rush(&mut self, node: usize) {
         let (site, row) = (self.sites[node].clone(), self.any_row());
+        if self.chance.percent(40) {
+            for _ in 0..self.chance.between(1, 6) {
+                let other = self.sites[self.chance.index(self.sites.len())].clone();
+                let (row, commit) = (self.any_row(), self.chance.percent(50));
+                let mode = if self.chance.percent(65) { Mode::Hard } else { Mode::Soft };
+                spawn(&other, application::write(other.clone(), row, mode, commit, self.plan.noise));
+            }
+        }
         for _ in 0..self.chance.between(1, 4) {
             self.read(&site, row);
         }

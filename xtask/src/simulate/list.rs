@@ -118,7 +118,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         story: "An acknowledged invalidation dies with its primary, and its sender does not send it again.",
         file: "log/node/own.rs",
         text: "if self.sent_holds_on.replace(line) == Some(line) {",
-        becomes: "if self.sent_holds_on.replace(line) != None {",
+        becomes: "if self.sent_holds_on.replace(line).is_none_or(|_| true) {",
     },
     Mutant {
         name: "tail-rows-stay",
