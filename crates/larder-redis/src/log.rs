@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Append, Epoch, Head, Opened, Record, RemoteError, Round, Stamp};
+use larder_core::{Append, Epoch, Head, Opened, Record, RemoteError, Round, Runtime, Stamp};
 use redis::{Cmd, Pipeline, Value, cmd};
 
+use crate::deadline::within;
 use crate::keys::Keys;
 use crate::lane::{Failure, Lane};
 use crate::lanes::LogLanes;
@@ -22,6 +23,8 @@ const LOG_LENGTH: (usize, usize) = (10_000, 1000);
 const SELECTORS: usize = 1000;
 /// Rows asked for at one time.
 const SCAN_STEP: u32 = 1000;
+/// How long one step may take: the caller's limit is for all of them.
+const SCAN_STEP_LIMIT: Duration = Duration::from_secs(1);
 /// Steps of one scan: far beyond two full generations. A hash that grows faster than it is read must not keep us for ever.
 const SCAN_STEPS: usize = 100_000;
 /// The longest that the server is asked to wait for a record. (For 0 ms it would wait for ever.)
@@ -87,7 +90,7 @@ impl Log {
         let mut stamps = Vec::new();
         // In this order: a rotation in between moves what is not read yet to where it will be read.
         for hash in [&self.keys().state, &self.keys().old] {
-            scan_hash(&lanes.commands, hash, &mut stamps).await?;
+            scan_hash(&lanes.commands, &*self.wiring.runtime, hash, &mut stamps).await?;
         }
         Ok(stamps)
     }
@@ -176,12 +179,19 @@ fn ours(answer: Result<Value, Failure>) -> Result<Option<Value>, RemoteError> {
     }
 }
 
-async fn scan_hash(lane: &Lane, hash: &str, stamps: &mut Vec<Stamp>) -> Result<(), RemoteError> {
+async fn scan_hash(
+    lane: &Lane,
+    runtime: &dyn Runtime,
+    hash: &str,
+    stamps: &mut Vec<Stamp>,
+) -> Result<(), RemoteError> {
     let mut cursor = "0".to_owned();
     for _ in 0..SCAN_STEPS {
         let mut step = cmd("HSCAN");
         step.arg(hash).arg(&cursor).arg("COUNT").arg(SCAN_STEP);
-        let Some(answer) = ours(lane.ask(&step).await)? else {
+        let answer = within(runtime, SCAN_STEP_LIMIT, lane.ask(&step)).await;
+        let answer = answer.ok_or_else(|| RemoteError::timeout(SCAN_STEP_LIMIT))?;
+        let Some(answer) = ours(answer)? else {
             return Ok(());
         };
         let (next, rows) = reply::stamps(&answer).ok_or_else(senseless)?;
