@@ -145,8 +145,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "blind-joiner",
         story: "He joins while the node is cut off; the node hears what it missed before the load ends, and he gets it all the same.",
         file: "namespace/claim.rs",
-        text: "let arrived = if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX };",
-        becomes: "let arrived = engine.node.n();",
+        text: "if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX }",
+        becomes: "if engine.node.serves_any(now) { engine.node.n() } else { engine.node.n() }",
     },
     Mutant {
         name: "two-clocks",

@@ -30,9 +30,14 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
         )));
     }
     let place = copy().map_err(|error| Failure::because(format!("the sources cannot be copied: {error}")))?;
-    let chosen = MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|n| n == mutant.name));
+    let chosen =
+        || MUTANTS.iter().filter(|mutant| names.is_empty() || names.iter().any(|n| n == mutant.name));
+    for mutant in chosen() {
+        // Before anything is built.
+        source(mutant, &place)?;
+    }
     let mut at_large = Vec::new();
-    for mutant in chosen {
+    for mutant in chosen() {
         let begun = Instant::now();
         let caught = try_out(mutant, &place)?;
         let took = begun.elapsed().as_secs_f64();
@@ -54,19 +59,24 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
     }
 }
 
+/// The file that the mutant changes, and what stands in it.
+fn source(mutant: &Mutant, place: &Path) -> Result<(PathBuf, String), Failure> {
+    let failed = |why: String| Failure::because(format!("mutant `{}`: {why}", mutant.name));
+    let file = place.join("crates/larder-core/src").join(mutant.file);
+    let text = fs::read_to_string(&file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    match text.matches(mutant.text).count() {
+        1 => Ok((file, text)),
+        times => Err(failed(format!(
+            "its text stands {times} times in {}, not once; mend it in xtask/src/simulate/list.rs",
+            mutant.file
+        ))),
+    }
+}
+
 /// Builds the mutant and runs it. Answers what it was caught by.
 fn try_out(mutant: &Mutant, place: &Path) -> Result<Option<String>, Failure> {
     let failed = |why: String| Failure::because(format!("mutant `{}`: {why}", mutant.name));
-    let file = place.join("crates/larder-core/src").join(mutant.file);
-    let original =
-        fs::read_to_string(&file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
-    let times = original.matches(mutant.text).count();
-    if times != 1 {
-        return Err(failed(format!(
-            "its text stands {times} times in {}, not once; mend it in xtask/src/simulate/list.rs",
-            mutant.file
-        )));
-    }
+    let (file, original) = source(mutant, place)?;
     let write = |text: &str| fs::write(&file, text).map_err(|error| failed(error.to_string()));
     write(&original.replace(mutant.text, mutant.becomes))?;
     let outcome = build_and_run(place).map_err(failed);
