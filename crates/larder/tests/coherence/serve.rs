@@ -84,6 +84,11 @@ impl Server {
                 Ok(delivered(&self.cache.expire([Selector::parse(selector).unwrap()]).await))
             }
             ["health"] => Ok(self.health()),
+            ["miss"] => {
+                let missed = self.rows.get((u64::MAX, u64::MAX)).await.is_none();
+                Ok(if missed { "missed" } else { "found" }.to_owned())
+            }
+            ["why"] => Ok(format!("{:?}", self.cache.health())),
             ["awake"] => Ok(self.awake().await),
             ["hits"] => {
                 let stats = self.cache.stats();

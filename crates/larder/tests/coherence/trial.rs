@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Moment, Runtime, TokioRuntime};
-use larder_testkit::{Fault, FaultProxy, RedisServer, wait_for};
+use larder_testkit::{Fault, FaultProxy, RedisServer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::chance::Chance;
@@ -149,11 +149,20 @@ impl Trial {
     /// # Panics
     /// If it takes too long, or the node is gone.
     pub(crate) async fn well(&self, place: usize) {
-        wait_for(WELL, "a node to be well", async || {
-            let health = self.nodes[place].health().await.expect("the node lives");
-            health.status == "ok" && health.state == "following" && health.pending == 0
-        })
-        .await;
+        let (node, began) = (&self.nodes[place], self.runtime.now());
+        loop {
+            let health = node.health().await.expect("the node lives");
+            if health.status == "ok" && health.state == "following" && health.pending == 0 {
+                return;
+            }
+            if self.runtime.now().since(began) > WELL {
+                let why = node.ask("why").await;
+                panic!("{}, seed {}: after {WELL:?} node {place} is not well: {why:?}", self.name, self.seed);
+            }
+            // An open breaker waits for somebody who wants something of Redis.
+            assert_eq!(node.ask("miss").await.as_deref(), Some("missed"));
+            self.runtime.sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Reads everything on a node.
