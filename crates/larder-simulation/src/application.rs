@@ -52,8 +52,8 @@ pub(crate) async fn load(site: &Arc<Site>, row: usize, tagged: bool) -> Result<D
             0..30 => (0, 0),
             30..70 => (0, 20),
             70..90 => (10, 300),
-            90..99 => (100, 2500),
-            _ => (2000, 5000),
+            90..97 => (100, 2500),
+            _ => (2000, 8000),
         };
         (
             chance.millis(least, most) / 2,
@@ -67,6 +67,10 @@ pub(crate) async fn load(site: &Arc<Site>, row: usize, tagged: bool) -> Result<D
     site.pause(before).await;
     let doc = site.facts.lock().db.read(load);
     site.pause(after).await;
+    let slow = site.facts.lock().slow.filter(|(of, _)| *of == row);
+    if let Some((_, until)) = slow {
+        site.pause(Duration::from_nanos(until.saturating_sub(site.now()))).await;
+    }
     match failing {
         // Tagged loads run in a task of ours, where nobody would catch it.
         0 if !tagged => {

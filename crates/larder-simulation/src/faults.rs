@@ -5,6 +5,7 @@ use std::time::Duration;
 use larder_core::testing::{Path, PathFaults};
 
 use crate::oracle::nanos;
+use crate::plan::LOAD_TIMEOUT;
 use crate::site::spawn;
 use crate::world::World;
 
@@ -214,6 +215,12 @@ impl World {
             _ => (&Path::ALL, "fault: partition, all"),
         };
         self.count(name, || format!("node {node}: partition of {paths:?}"));
+        let longest = self.plan.disconnected_ttl + Duration::from_millis(1200);
+        let lasts = if paths.contains(&Path::Follow) && longest < LOAD_TIMEOUT && self.chance.percent(50) {
+            self.blind(node)
+        } else {
+            lasts
+        };
         let remote = self.sites[node].remote.clone();
         remote.set(|faults| paths.iter().for_each(|path| faults.on(*path).hang = true));
         let cut = self.chance.percent(50);
@@ -225,6 +232,29 @@ impl World {
             }
             remote.set(|faults| paths.iter().for_each(|path| faults.on(*path).hang = false));
         });
+    }
+
+    /// A node is cut off for a little longer than `disconnected_ttl`, with a load under way all the while: others write, readers
+    /// come to that load at the very end. Answers how long the node is cut off.
+    fn blind(&mut self, node: usize) -> Duration {
+        let row = self.any_row();
+        let lasts = self.plan.disconnected_ttl + self.chance.millis(300, 1000);
+        let until = self.executor.now() + nanos(lasts + self.chance.millis(0, 60));
+        self.facts.lock().slow = Some((row, until));
+        let site = self.sites[node].clone();
+        self.read(&site, row);
+        for _ in 0..2 {
+            let at = self.chance.millis(1, 200);
+            self.later(at, move |world| world.write_somewhere(row));
+        }
+        for _ in 0..3 {
+            let at = lasts.saturating_sub(self.chance.millis(0, 40));
+            self.later(at, move |world| {
+                let site = world.sites[node].clone();
+                world.read(&site, row);
+            });
+        }
+        lasts
     }
 
     fn on_paths(

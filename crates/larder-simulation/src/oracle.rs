@@ -248,15 +248,19 @@ impl Oracle {
     ) {
         let everything = self.names.sel("*");
         for &sel in selectors {
-            let mut bound = self.last.get(&(process, mode, sel)).copied();
-            if bound.is_none() && sel == everything {
-                let all = self.last.iter().filter(|((of, _, _), _)| *of == process);
-                bound = all.map(|(_, seq)| *seq).max();
-            }
-            let Some(bound) = bound else { continue };
-            self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound });
-            if mode == Mode::Soft {
-                self.expired.insert(sel, at);
+            let called = self.last.get(&(process, mode, sel)).map(|seq| (mode, sel, *seq));
+            let carried: Vec<_> = match called {
+                None if sel == everything => {
+                    let all = self.last.range((process, Mode::Soft, 0)..=(process, Mode::Hard, Sel::MAX));
+                    all.map(|((_, mode, sel), seq)| (*mode, *sel, *seq)).collect()
+                }
+                called => called.into_iter().collect(),
+            };
+            for (mode, sel, bound) in carried {
+                self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound });
+                if mode == Mode::Soft {
+                    self.expired.insert(sel, at);
+                }
             }
         }
     }

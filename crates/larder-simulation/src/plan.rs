@@ -11,8 +11,8 @@ use crate::database::RESOURCES;
 use crate::faults::Fault;
 use crate::oracle::Times;
 
-/// The load timeout of every policy.
-pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(3);
+/// The load timeout of every policy. Longer than the shortest `disconnected_ttl`: what a node knows may grow too old while it loads.
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -80,7 +80,11 @@ impl Plan {
             rows: chance.between(1, 4),
             policies,
             tiers,
-            disconnected_ttl: chance.millis(3000, 15_000),
+            disconnected_ttl: if chance.percent(50) {
+                chance.millis(3000, 4000)
+            } else {
+                chance.millis(4000, 15_000)
+            },
             stamp_limit: chance.pick(&[16, 16, 64, 256, 65_536]),
             redis: RedisOptions {
                 stamp_limit: chance.pick(&[8, 12, 16, 65_536]),

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) violation: Option<Violation>,
     /// Loads are quick and do not fail.
     pub(crate) calm: bool,
+    /// Loads of this row end no sooner than that.
+    pub(crate) slow: Option<(usize, Time)>,
 }
 
 impl Facts {

@@ -66,6 +66,7 @@ impl World {
             trace: Trace::new(traced),
             violation: None,
             calm: false,
+            slow: None,
         }));
         let network = Machine::new(&executor, NETWORK, Duration::ZERO, chance.fork());
         let watch = watcher(&executor, &facts);
@@ -218,7 +219,7 @@ impl World {
     }
 
     /// Some rows are hot.
-    fn any_row(&mut self) -> usize {
+    pub(crate) fn any_row(&mut self) -> usize {
         let rows = self.facts.lock().db.rows.len();
         self.chance.index(rows).min(self.chance.index(rows))
     }
@@ -228,10 +229,8 @@ impl World {
         let (site, row) = (self.sites[node].clone(), self.any_row());
         if self.chance.percent(40) {
             for _ in 0..self.chance.between(1, 6) {
-                let other = self.sites[self.chance.index(self.sites.len())].clone();
-                let (row, commit) = (self.any_row(), self.chance.percent(50));
-                let mode = if self.chance.percent(65) { Mode::Hard } else { Mode::Soft };
-                spawn(&other, application::write(other.clone(), row, mode, commit, self.plan.noise));
+                let row = self.any_row();
+                self.write_somewhere(row);
             }
         }
         for _ in 0..self.chance.between(1, 4) {
@@ -239,7 +238,14 @@ impl World {
         }
     }
 
-    fn read(&mut self, site: &Arc<Site>, row: usize) {
+    pub(crate) fn write_somewhere(&mut self, row: usize) {
+        let site = self.sites[self.chance.index(self.sites.len())].clone();
+        let (commit, hard) = (self.chance.percent(50), self.chance.percent(65));
+        let mode = if hard { Mode::Hard } else { Mode::Soft };
+        spawn(&site, application::write(site.clone(), row, mode, commit, self.plan.noise));
+    }
+
+    pub(crate) fn read(&mut self, site: &Arc<Site>, row: usize) {
         let way = self.chance.below(100);
         let read = application::read(site.clone(), row, way);
         let patiently = application::patiently(site.clone(), read);
