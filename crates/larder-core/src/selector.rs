@@ -3,9 +3,6 @@
 use std::fmt;
 use std::hash::BuildHasher;
 
-#[cfg(not(feature = "testing"))]
-use foldhash::quality::RandomState;
-
 use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
 use crate::sync::SoundHash;
 
