@@ -3,7 +3,7 @@
 //! Each function here is one promise of [`Remote`], tried on a tier that nobody else uses and that is empty. They panic
 //! where it is broken. [`remote_conformance!`](crate::remote_conformance) makes a test of each:
 //!
-//! ```ignore
+//! ```text
 //! larder_core::remote_conformance!(MyTier::start().await);
 //! ```
 
