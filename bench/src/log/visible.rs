@@ -22,6 +22,7 @@ pub fn run(effort: Effort) -> Vec<Row> {
             let token = delivered(&here.invalidate([Selector::key(("doc", number as u64))]).await);
             assert_eq!(there.arrive(token).await, Arrival::Arrived);
             times.push(began.elapsed().as_secs_f64() * 1e3);
+            // So that each begins on a follower that waits, as it does in a service, and none on one that is still busy.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         times

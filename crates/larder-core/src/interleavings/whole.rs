@@ -5,10 +5,30 @@ use shuttle::future::block_on;
 use super::{Database, Scheduled, Told, cache, end, explore, together};
 use crate::codec::Json;
 use crate::log::{Append, Arrival, Author, Mode};
+use crate::namespace::{AnyKey, Namespace, NoLoader};
 use crate::policy::Policy;
 use crate::remote::Remote;
 use crate::testing::TestRemote;
 use crate::units::HOUR;
+
+type Docs = Namespace<AnyKey, u64, NoLoader>;
+
+/// Reads twice, and finds nothing older than what was told before each read.
+fn reader(docs: &Docs, database: &Database, told: &Told) -> impl FnOnce() + Send + 'static {
+    let (docs, database, told) = (docs.clone(), database.clone(), told.clone());
+    move || {
+        for _ in 0..2 {
+            let (least, database) = (told.get(), database.clone());
+            let value = *block_on(docs.get_or_load(1, || database.read())).expect("a load succeeds");
+            assert!(value >= least, "read {value} after {least} was invalidated");
+        }
+    }
+}
+
+fn nothing_old_has_stayed(docs: &Docs) {
+    let value = block_on(docs.get(1));
+    assert!(value.is_none_or(|value| *value == 1), "an old value has stayed");
+}
 
 /// Two handles on one namespace: one keeps values in memory too, the other asks Redis at each read. A writer commits and
 /// invalidates: here at once, in the log a moment later, and back through it. Loads that had read the old row store it in
@@ -30,21 +50,9 @@ fn a_read_that_starts_after_an_invalidation_returns_nothing_older_from_redis_eit
                 told.set(1);
             }
         };
-        let read = |docs: &crate::Namespace<_, u64, _>| {
-            let (docs, database, told) = (docs.clone(), database.clone(), told.clone());
-            move || {
-                for _ in 0..2 {
-                    let (least, database) = (told.get(), database.clone());
-                    let value = *block_on(docs.get_or_load(1, || database.read())).expect("a load succeeds");
-                    assert!(value >= least, "read {value} after {least} was invalidated");
-                }
-            }
-        };
+        let read = |docs| reader(docs, &database, &told);
         together([Box::new(write), Box::new(read(&both)), Box::new(read(&redis))]);
-        for docs in [&both, &redis] {
-            let value = block_on(docs.get(1));
-            assert!(value.is_none_or(|value| *value == 1), "an old value has stayed");
-        }
+        [&both, &redis].into_iter().for_each(nothing_old_has_stayed);
         drop((both, redis));
         end(cache, &runtime);
     });
@@ -80,21 +88,9 @@ fn a_read_on_a_node_that_has_reached_a_record_returns_nothing_older() {
                 told.set(1);
             }
         };
-        let read = |docs: &crate::Namespace<_, u64, _>| {
-            let (docs, database, told) = (docs.clone(), database.clone(), told.clone());
-            move || {
-                for _ in 0..2 {
-                    let (least, database) = (told.get(), database.clone());
-                    let value = *block_on(docs.get_or_load(1, || database.read())).expect("a load succeeds");
-                    assert!(value >= least, "read {value} after {least} was invalidated");
-                }
-            }
-        };
+        let read = |docs| reader(docs, &database, &told);
         together([Box::new(write), Box::new(read(&both)), Box::new(read(&both)), Box::new(read(&redis))]);
-        for docs in [&both, &redis] {
-            let value = block_on(docs.get(1));
-            assert!(value.is_none_or(|value| *value == 1), "an old value has stayed");
-        }
+        [&both, &redis].into_iter().for_each(nothing_old_has_stayed);
         drop((both, redis));
         end(cache, &runtime);
     });
