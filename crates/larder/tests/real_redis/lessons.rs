@@ -185,13 +185,11 @@ async fn lessons_6_and_7_clocks_that_differ_by_a_quarter_of_an_hour_change_nothi
     }
     for (writer, _) in &nodes {
         for (at, (reader, rows)) in nodes.iter().enumerate() {
+            let stores = || reader.stats().namespaces["row"].stores;
+            let before = stores();
             let slot = rows.begin("a");
             assert!(slot.put_with(source.read(), &Fill::new().tags(vec!["red".into()])), "new entries live");
-            wait_until(SOON, "the store to reach Redis", || {
-                let stats = reader.stats();
-                stats.namespaces["row"].stores + stats.namespaces["row"].stores_refused > 0
-            })
-            .await;
+            wait_until(SOON, "the store to reach Redis", || stores() > before).await;
             let other = &nodes[(at + 1) % 3].1;
             let load = || async { Ok::<_, std::convert::Infallible>(999) };
             // What another node has stored a moment ago is fresh here, and as old as it is.
