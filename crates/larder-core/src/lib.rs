@@ -76,7 +76,8 @@ pub use self::occasion::{
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};
 pub use self::remote::{
-    BreakerOptions, BreakerState, Cursor, Head, Link, PEEKED, Page, Remote, RemoteError, Round, Stored,
+    BreakerOptions, BreakerState, Cursor, Head, LeaseAnswer, LeaseRequest, Link, PEEKED, Page, Remote,
+    RemoteError, Round, Store, StoreLease, Stored, Values, Wake,
 };
 pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime, at_once};
 pub use self::selector::{Selector, SelectorError};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::{
-    Append, BoxFuture, Cursor, Epoch, Head, Link, Opened, Page, Record, Remote, RemoteError, Round, Runtime,
-    Stamp, Stored,
+    Append, BoxFuture, Cursor, Epoch, Head, LeaseAnswer, LeaseRequest, Link, Opened, Page, Record, Remote,
+    RemoteError, Round, Runtime, Stamp, Store, Stored, Values as Answers, Wake,
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::address::Servers;
 use crate::cluster::Cluster;
@@ -94,14 +94,61 @@ impl Remote for RedisRemote {
         Box::pin(self.values.get(key))
     }
 
-    fn store<'a>(
+    fn get_many<'a>(&'a self, keys: &'a [&'a [u8]]) -> BoxFuture<'a, Answers> {
+        Box::pin(self.values.get_many(keys))
+    }
+
+    fn store<'a>(&'a self, key: &'a [u8], store: Store) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+        Box::pin(self.values.store(key, store))
+    }
+
+    fn lease<'a>(
         &'a self,
         key: &'a [u8],
-        bytes: Bytes,
+        request: &'a LeaseRequest,
+    ) -> BoxFuture<'a, Result<LeaseAnswer, RemoteError>> {
+        Box::pin(self.values.lease(key, request))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
         life: Duration,
-        epoch: Epoch,
-    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
-        Box::pin(self.values.store(key, bytes, life, epoch))
+    ) -> BoxFuture<'a, Result<bool, RemoteError>> {
+        Box::pin(self.values.extend(key, token, life))
+    }
+
+    fn release<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
+        shared: bool,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(self.values.release(key, token, shared))
+    }
+
+    fn wakes(&self, waiter: u64) -> broadcast::Receiver<Wake> {
+        self.values.wakes(waiter)
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        life: Duration,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<bool, RemoteError>> {
+        Box::pin(self.values.reserve(share, bytes, life, limit))
+    }
+
+    fn give_back<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        left: Duration,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(self.values.give_back(share, bytes, left))
     }
 
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::{BoxFuture, Cursor, Epoch, Link, PEEKED, Page, RemoteError, Stored};
+use larder_core::{
+    BoxFuture, Cursor, Epoch, LeaseAnswer, LeaseRequest, Link, PEEKED, Page, RemoteError, Store, Stored,
+    Values as Answers,
+};
 use redis::{Cmd, Pipeline, Value, cmd};
 use tokio::sync::watch;
 
@@ -126,13 +129,16 @@ impl Values {
         }
     }
 
-    pub(crate) async fn store(
-        &self,
-        key: &[u8],
-        bytes: Bytes,
-        life: Duration,
-        epoch: Epoch,
-    ) -> Result<Stored, RemoteError> {
+    pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Answers {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(self.get(key).await);
+        }
+        answers
+    }
+
+    pub(crate) async fn store(&self, key: &[u8], store: Store) -> Result<Stored, RemoteError> {
+        let Store { bytes, life, epoch, .. } = store;
         let life = u64::try_from(life.min(LONGEST_LIFE).as_millis()).unwrap_or(u64::MAX);
         if life == 0 {
             return Err(RemoteError::refused("a life of less than a millisecond is not stored"));
@@ -148,6 +154,30 @@ impl Values {
             Value::Int(0) => Ok(Stored::Overtaken),
             _ => Err(senseless()),
         }
+    }
+
+    pub(crate) async fn lease(&self, _: &[u8], _: &LeaseRequest) -> Result<LeaseAnswer, RemoteError> {
+        Err(RemoteError::refused("no leases yet"))
+    }
+
+    pub(crate) async fn extend(&self, _: &[u8], _: u64, _: Duration) -> Result<bool, RemoteError> {
+        Err(RemoteError::refused("no leases yet"))
+    }
+
+    pub(crate) async fn release(&self, _: &[u8], _: u64, _: bool) -> Result<(), RemoteError> {
+        Err(RemoteError::refused("no leases yet"))
+    }
+
+    pub(crate) fn wakes(&self, _: u64) -> tokio::sync::broadcast::Receiver<larder_core::Wake> {
+        tokio::sync::broadcast::channel(1).1
+    }
+
+    pub(crate) async fn reserve(&self, _: &[u8], _: u64, _: Duration, _: u64) -> Result<bool, RemoteError> {
+        Err(RemoteError::refused("no shares yet"))
+    }
+
+    pub(crate) async fn give_back(&self, _: &[u8], _: u64, _: Duration) -> Result<(), RemoteError> {
+        Err(RemoteError::refused("no shares yet"))
     }
 
     pub(crate) async fn remove(&self, key: &[u8]) -> Result<(), RemoteError> {

@@ -322,6 +322,9 @@ fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
             Happening::Appended { by, primary, record } => facts.trace.say(now, None, || {
                 format!("redis: {} by process {by}, primary: {primary}: {:?}", record.epoch, record.body)
             }),
+            Happening::Leased { key, token } => facts
+                .trace
+                .say(now, None, || format!("redis: lease {token:x} of {}", String::from_utf8_lossy(key))),
             Happening::Stored { key, over, epoch } => {
                 facts.trace.say(now, None, || {
                     format!("redis: {} stored, {epoch} over {over:?}", String::from_utf8_lossy(key))

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::envelope::{Envelope, Reject};
 use crate::event::{Event, Events};
-use crate::log::{Driver, Epoch, Verdict};
-use crate::remote::{Breaker, Permit, Remote, RemoteError, Stored};
+use crate::log::{Driver, Verdict};
+use crate::remote::{Breaker, Permit, Remote, RemoteError, Store, Stored};
 use crate::runtime::{Moment, Runtime, within};
 
 /// How long a store in the background may take.
@@ -60,15 +58,13 @@ impl RemoteSide {
         &self,
         runtime: &dyn Runtime,
         key: &[u8],
-        bytes: Bytes,
-        life: Duration,
-        epoch: Epoch,
+        store: Store,
     ) -> Result<Stored, RemoteError> {
         let Some(permit) = self.breaker.permit(runtime.now()) else {
             return Err(RemoteError::disconnected("the breaker is open"));
         };
         let began = runtime.now();
-        let stored = within(runtime, STORE_LIMIT, self.remote.store(key, bytes, life, epoch)).await;
+        let stored = within(runtime, STORE_LIMIT, self.remote.store(key, store)).await;
         match stored {
             Ok(Ok(stored)) => {
                 self.succeeded(permit, runtime, began);

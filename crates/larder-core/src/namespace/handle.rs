@@ -17,7 +17,7 @@ use crate::key::{Key, KeyWriter, Prefix, Probe, ToKey, is_plain};
 use crate::log::{Mark, Mode, Verdict};
 use crate::outcome::{Outcome, SkipReason, Tier};
 use crate::policy::{Lifetime, Policy};
-use crate::remote::Stored;
+use crate::remote::{Store, StoreLease, Stored};
 use crate::runtime::Moment;
 use crate::selector::Selector;
 use crate::stats::{Count, Counters};
@@ -447,11 +447,12 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 return failed("the entry is larger than its format can hold".to_owned());
             };
             let runtime = &*handle.engine.runtime;
-            match remote.store(runtime, key.as_bytes(), bytes, left, epoch).await {
+            let store = Store { bytes, life: left, epoch, lease: StoreLease::Apart, measured: false };
+            match remote.store(runtime, key.as_bytes(), store).await {
                 Ok(stored) => {
                     entry_of.found_in_remote();
                     handle.counters.count(match stored {
-                        Stored::Stored => Count::Stores,
+                        Stored::Stored | Stored::Replaced { .. } => Count::Stores,
                         Stored::Overtaken => Count::StoresRefused,
                     });
                 }

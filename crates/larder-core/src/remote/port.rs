@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
+use super::lease::{LeaseAnswer, LeaseRequest, Store, Values, Wake};
 use crate::log::{Append, Epoch, Lineage, Opened, Record, Stamp};
 use crate::runtime::BoxFuture;
 
@@ -16,15 +17,58 @@ pub trait Remote: Send + Sync + 'static {
     /// The bytes under a key. [`RemoteError::is_wrong_type`] if it is no string.
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>>;
 
-    /// Stores bytes for `life`, unless the value there has the same line and a greater position. The bytes carry the
-    /// epoch where [`EPOCH_OFFSET`](crate::EPOCH_OFFSET) says.
-    fn store<'a>(
+    /// The bytes under each of these keys, in their order, in one trip to each server that has some. What is no string
+    /// may be told as absent.
+    fn get_many<'a>(&'a self, keys: &'a [&'a [u8]]) -> BoxFuture<'a, Values>;
+
+    /// Stores bytes, unless the value there has the same line and a greater position, or the lease of this load has
+    /// passed to somebody else: see [`StoreLease`](super::StoreLease).
+    fn store<'a>(&'a self, key: &'a [u8], store: Store) -> BoxFuture<'a, Result<Stored, RemoteError>>;
+
+    /// Asks for leave to load a key.
+    fn lease<'a>(
         &'a self,
         key: &'a [u8],
-        bytes: Bytes,
+        request: &'a LeaseRequest,
+    ) -> BoxFuture<'a, Result<LeaseAnswer, RemoteError>>;
+
+    /// Has a lease live for `life` from now. False: it is somebody else's, or nobody's.
+    fn extend<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
         life: Duration,
-        epoch: Epoch,
-    ) -> BoxFuture<'a, Result<Stored, RemoteError>>;
+    ) -> BoxFuture<'a, Result<bool, RemoteError>>;
+
+    /// Gives a lease back, and wakes those who wait for it; nothing happens if it is somebody else's by now. `shared`: see
+    /// [`Wake::shared`].
+    fn release<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
+        shared: bool,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
+
+    /// The ends of leases that `waiter` was refused. Some may be lost, on the way or because the receiver is slow: whoever
+    /// waits asks again every now and then.
+    fn wakes(&self, waiter: u64) -> broadcast::Receiver<Wake>;
+
+    /// Counts `bytes` that live for `life` to a share, unless it would hold more than `limit` then: false.
+    fn reserve<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        life: Duration,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<bool, RemoteError>>;
+
+    /// Takes back what [`reserve`](Self::reserve) has counted, for bytes that would have lived for `left` more.
+    fn give_back<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        left: Duration,
+    ) -> BoxFuture<'a, Result<(), RemoteError>>;
 
     /// Removes a value.
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>>;
@@ -95,7 +139,14 @@ pub trait Remote: Send + Sync + 'static {
 pub enum Stored {
     /// Yes.
     Stored,
-    /// No: a value of a later load was there.
+    /// Yes, and another value has gone; told only to those who [ask](super::Store::measured).
+    Replaced {
+        /// Its bytes.
+        bytes: u64,
+        /// How long it would have stayed.
+        left: Duration,
+    },
+    /// No: a value of a later load was there, or the load had lost its lease.
     Overtaken,
 }
 

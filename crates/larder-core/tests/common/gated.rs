@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{
-    Append, BoxFuture, Cursor, Epoch, Head, Link, Opened, Page, Record, Remote, RemoteError, Round, Stamp,
-    Stored,
-};
-use tokio::sync::watch;
+use larder_core::{Append, BoxFuture, Epoch, Head, Remote, RemoteError, Round};
 
 use super::Gate;
 
@@ -72,6 +68,10 @@ impl GatedRemote {
 }
 
 impl Remote for GatedRemote {
+    larder_core::forward_remote! {
+        inner: get_many store lease extend release wakes reserve give_back remove open scan history page discard connect link log_link close describe
+    }
+
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
         Box::pin(async move {
             let answer = self.inner.get(key).await;
@@ -79,24 +79,6 @@ impl Remote for GatedRemote {
             self.gets.pass().await;
             answer
         })
-    }
-
-    fn store<'a>(
-        &'a self,
-        key: &'a [u8],
-        bytes: Bytes,
-        life: Duration,
-        epoch: Epoch,
-    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
-        self.inner.store(key, bytes, life, epoch)
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
-        self.inner.remove(key)
-    }
-
-    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
-        self.inner.open(position, nonce)
     }
 
     fn append<'a>(
@@ -118,10 +100,6 @@ impl Remote for GatedRemote {
         })
     }
 
-    fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
-        self.inner.scan()
-    }
-
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
         Box::pin(async move {
             self.looked.fetch_add(1, Ordering::SeqCst);
@@ -141,42 +119,5 @@ impl Remote for GatedRemote {
             self.follows.pass().await;
             round
         })
-    }
-
-    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
-        self.inner.history(before, limit)
-    }
-
-    fn page<'a>(
-        &'a self,
-        under: &'a [u8],
-        cursor: Cursor,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
-        self.inner.page(under, cursor, limit)
-    }
-
-    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
-        self.inner.discard(values)
-    }
-
-    fn connect(&self) {
-        self.inner.connect();
-    }
-
-    fn link(&self) -> watch::Receiver<Link> {
-        self.inner.link()
-    }
-
-    fn log_link(&self) -> watch::Receiver<Link> {
-        self.inner.log_link()
-    }
-
-    fn close(&self) {
-        self.inner.close();
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
     }
 }

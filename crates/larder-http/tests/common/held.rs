@@ -4,12 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{
-    Append, BoxFuture, Cursor, Epoch, Head, Link, Opened, Page, Record, Remote, RemoteError, Round, Stamp,
-    Stored,
-};
+use larder_core::{BoxFuture, Epoch, Head, Remote, RemoteError, Round};
 use tokio::sync::watch;
 
 pub(crate) struct Held {
@@ -42,39 +38,8 @@ async fn until(open: &watch::Sender<bool>) {
 }
 
 impl Remote for Held {
-    fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
-        self.inner.get(key)
-    }
-
-    fn store<'a>(
-        &'a self,
-        key: &'a [u8],
-        bytes: Bytes,
-        life: Duration,
-        epoch: Epoch,
-    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
-        self.inner.store(key, bytes, life, epoch)
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
-        self.inner.remove(key)
-    }
-
-    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
-        self.inner.open(position, nonce)
-    }
-
-    fn append<'a>(
-        &'a self,
-        record: &'a Append,
-        position: Option<Epoch>,
-        nonce: u64,
-    ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
-        self.inner.append(record, position, nonce)
-    }
-
-    fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
-        self.inner.scan()
+    larder_core::forward_remote! {
+        inner: get get_many store lease extend release wakes reserve give_back remove open append scan history page discard connect link log_link close describe
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
@@ -100,42 +65,5 @@ impl Remote for Held {
             until(&self.hears).await;
             round
         })
-    }
-
-    fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>> {
-        self.inner.history(before, limit)
-    }
-
-    fn page<'a>(
-        &'a self,
-        under: &'a [u8],
-        cursor: Cursor,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
-        self.inner.page(under, cursor, limit)
-    }
-
-    fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
-        self.inner.discard(values)
-    }
-
-    fn connect(&self) {
-        self.inner.connect();
-    }
-
-    fn link(&self) -> watch::Receiver<Link> {
-        self.inner.link()
-    }
-
-    fn log_link(&self) -> watch::Receiver<Link> {
-        self.inner.log_link()
-    }
-
-    fn close(&self) {
-        self.inner.close();
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
     }
 }

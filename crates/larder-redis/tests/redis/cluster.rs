@@ -13,19 +13,19 @@ use crate::support::{
     DEADLINE, WORKER, append, ask, build, connect_to_all, generation, generation_of, open, record, records,
     runtime, wait_link_down, wait_link_up, wait_up,
 };
-use crate::values::{MINUTE, value};
+use crate::values::{MINUTE, apart, value};
 
 const LONG: Duration = Duration::from_secs(60);
 const LOG: &str = "{larder}:log";
 
 async fn try_store(remote: &RedisRemote, key: &str, at: u64) -> bool {
     let epoch = Epoch { line: 1, at };
-    remote.store(key.as_bytes(), value(epoch, key), MINUTE, epoch).await.is_ok()
+    remote.store(key.as_bytes(), apart(epoch, value(epoch, key), MINUTE)).await.is_ok()
 }
 
 async fn store(remote: &RedisRemote, key: &str, at: u64) {
     let epoch = Epoch { line: 1, at };
-    remote.store(key.as_bytes(), value(epoch, key), MINUTE, epoch).await.expect("it is stored");
+    remote.store(key.as_bytes(), apart(epoch, value(epoch, key), MINUTE)).await.expect("it is stored");
 }
 
 async fn body(remote: &RedisRemote, key: &str) -> Option<String> {
@@ -266,7 +266,7 @@ async fn while_a_slot_migrates_nothing_is_lost_and_nothing_fails() {
     all_there().await;
     // Fences hold on the way.
     let epoch = Epoch { line: 1, at: 4 };
-    let old = remote.store(keys[0].as_bytes(), value(epoch, "old"), MINUTE, epoch).await;
+    let old = remote.store(keys[0].as_bytes(), apart(epoch, value(epoch, "old"), MINUTE)).await;
     assert_eq!(old, Ok(larder_core::Stored::Overtaken));
     let some: Vec<_> =
         keys[..5].iter().map(|key| (key.clone().into_bytes(), Epoch { line: 1, at: 5 })).collect();

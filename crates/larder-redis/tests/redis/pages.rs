@@ -8,11 +8,11 @@ use larder_redis::{Redis, RedisRemote};
 use larder_testkit::RedisServer;
 
 use crate::support::{WORKER, ask, connect, connected, open};
-use crate::values::{MINUTE, value};
+use crate::values::{MINUTE, apart, value};
 
 async fn store(remote: &RedisRemote, key: &[u8], at: u64, body: &str) {
     let epoch = Epoch { line: 1, at };
-    remote.store(key, value(epoch, body), MINUTE, epoch).await.unwrap();
+    remote.store(key, apart(epoch, value(epoch, body), MINUTE)).await.unwrap();
 }
 
 /// All values under a key, by name.

@@ -11,7 +11,7 @@ use crate::support::{
     DEADLINE, WORKER, append, ask, build, connect, generation, generation_of, open, record, runtime,
     wait_link_down, wait_up,
 };
-use crate::values::{MINUTE, value};
+use crate::values::{MINUTE, apart, value};
 
 const LONG: Duration = Duration::from_secs(60);
 /// From the moment the sentinels name another primary to the moment it is used.
@@ -19,7 +19,7 @@ const FOLLOWED: Duration = Duration::from_secs(4);
 
 async fn store(remote: &RedisRemote, key: &str, at: u64) -> bool {
     let epoch = Epoch { line: 1, at };
-    remote.store(key.as_bytes(), value(epoch, "x"), MINUTE, epoch).await.is_ok()
+    remote.store(key.as_bytes(), apart(epoch, value(epoch, "x"), MINUTE)).await.is_ok()
 }
 
 async fn has(server: &RedisServer, key: &str) -> bool {

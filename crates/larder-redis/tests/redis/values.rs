@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::{EPOCH_OFFSET, Epoch, Remote, Stored};
+use larder_core::{EPOCH_OFFSET, Epoch, Remote, Store, StoreLease, Stored};
 use larder_redis::{Redis, RedisRemote};
 use larder_testkit::{RedisServer, Reply, wait_for};
 
@@ -12,6 +12,11 @@ use crate::support::{DEADLINE, ask, assert_no_key_is_immortal, connect, connecte
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the engine would store.
+/// A store that has to do with no lease.
+pub(crate) fn apart(epoch: Epoch, bytes: Bytes, life: Duration) -> Store {
+    Store { bytes, life, epoch, lease: StoreLease::Apart, measured: false }
+}
+
 pub(crate) fn value(epoch: Epoch, body: &str) -> Bytes {
     let mut bytes = b"Lr\x01\x00".to_vec();
     assert_eq!(bytes.len(), EPOCH_OFFSET);
@@ -23,7 +28,7 @@ pub(crate) fn value(epoch: Epoch, body: &str) -> Bytes {
 
 async fn store(remote: &RedisRemote, line: u64, at: u64, body: &str) -> Stored {
     let epoch = Epoch { line, at };
-    remote.store(b"k:1", value(epoch, body), MINUTE, epoch).await.unwrap()
+    remote.store(b"k:1", apart(epoch, value(epoch, body), MINUTE)).await.unwrap()
 }
 
 async fn body(remote: &RedisRemote) -> String {
@@ -100,7 +105,7 @@ async fn a_life_is_kept_in_milliseconds_and_less_than_one_is_not_stored() {
     let server = RedisServer::start().await;
     let remote = connected(&server).await;
     let epoch = Epoch { line: 1, at: 1 };
-    let store = |life| remote.store(b"k", value(epoch, ""), life, epoch);
+    let store = |life| remote.store(b"k", apart(epoch, value(epoch, ""), life));
     assert!(store(Duration::from_micros(999)).await.is_err());
     assert!(store(Duration::ZERO).await.is_err());
     assert!(server.keys().await.is_empty());
@@ -119,7 +124,7 @@ async fn keys_may_be_long_and_hold_any_bytes() {
     let longer = [b'x'; 5001];
     let keys: [&[u8]; 5] = [b"", b"\0\r\n{}*", &[0xff; 600], &long, &longer];
     for (at, key) in keys.iter().enumerate() {
-        remote.store(key, value(epoch, &at.to_string()), MINUTE, epoch).await.unwrap();
+        remote.store(key, apart(epoch, value(epoch, &at.to_string()), MINUTE)).await.unwrap();
     }
     for (at, key) in keys.iter().enumerate() {
         assert_eq!(remote.get(key).await.unwrap().unwrap()[20..], *at.to_string().as_bytes());
@@ -138,7 +143,7 @@ async fn large_values_come_back_whole() {
     let remote = connected(&server).await;
     let epoch = Epoch { line: 1, at: 1 };
     let large = value(epoch, &"0123456789".repeat(500_000));
-    remote.store(b"k", large.clone(), MINUTE, epoch).await.unwrap();
+    remote.store(b"k", apart(epoch, large.clone(), MINUTE)).await.unwrap();
     assert_eq!(remote.get(b"k").await, Ok(Some(large)));
 }
 
@@ -149,7 +154,7 @@ async fn a_full_server_refuses_the_store_and_nothing_is_lost() {
     store(&remote, 1, 1, "there").await;
     ask(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
     let epoch = Epoch { line: 1, at: 2 };
-    let error = remote.store(b"k:1", value(epoch, "x"), MINUTE, epoch).await.unwrap_err();
+    let error = remote.store(b"k:1", apart(epoch, value(epoch, "x"), MINUTE)).await.unwrap_err();
     assert!(error.to_string().contains("OOM"), "{error}");
     assert_eq!(body(&remote).await, "there");
 }

@@ -28,7 +28,7 @@ pub use self::walk::*;
 
 use crate::EPOCH_OFFSET;
 use crate::log::{Append, Author, Epoch, Mode, Opened, Record};
-use crate::remote::{Head, Remote, Round, Stored};
+use crate::remote::{Head, Remote, Round, Store, StoreLease, Stored};
 use crate::runtime::BoxFuture;
 
 /// A remote tier to be tried, and what only the outside can do to it. What answers `None` cannot be done to this one,
@@ -151,9 +151,14 @@ fn value(epoch: Epoch, body: &str) -> Bytes {
     bytes.into()
 }
 
+/// A store that has to do with no lease.
+fn apart(epoch: Epoch, bytes: Bytes, life: Duration) -> Store {
+    Store { bytes, life, epoch, lease: StoreLease::Apart, measured: false }
+}
+
 async fn store(remote: &dyn Remote, key: &str, line: u64, at: u64, body: &str) -> Stored {
     let epoch = Epoch { line, at };
-    let stored = remote.store(key.as_bytes(), value(epoch, body), LIFE, epoch).await;
+    let stored = remote.store(key.as_bytes(), apart(epoch, value(epoch, body), LIFE)).await;
     stored.expect("a store on a healthy tier is answered")
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Subject, body, store, value};
+use super::{Subject, apart, body, store, value};
 use crate::log::Epoch;
 use crate::remote::Stored;
 
@@ -28,7 +28,7 @@ pub async fn the_newest_load_of_a_line_wins(subject: &dyn Subject) {
 pub async fn a_life_ends(subject: &dyn Subject) {
     let remote = subject.node().await;
     let (epoch, life) = (Epoch { line: 1, at: 9 }, Duration::from_millis(300));
-    let stored = remote.store(b"k", value(epoch, "short"), life, epoch).await;
+    let stored = remote.store(b"k", apart(epoch, value(epoch, "short"), life)).await;
     assert_eq!(stored, Ok(Stored::Stored));
     store(&*remote, "other", 1, 9, "long").await;
     subject.pass(life + Duration::from_millis(50)).await;

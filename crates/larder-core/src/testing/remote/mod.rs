@@ -4,6 +4,7 @@
 //! its own. [`TestRemote`] is one node's connections to it, with [`Faults`] on the way.
 
 mod faults;
+mod leases;
 mod log;
 mod port;
 mod redis;

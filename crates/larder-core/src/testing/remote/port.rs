@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::TestRemote;
 use super::faults::Path;
 use super::redis::{At, TestRedis};
 use crate::log::{Append, Epoch, Opened, Record, Stamp};
-use crate::remote::{Cursor, Head, Link, Page, Remote, RemoteError, Round, Stored};
+use crate::remote::{
+    Cursor, Head, LeaseAnswer, LeaseRequest, Link, Page, Remote, RemoteError, Round, Store, Stored, Values,
+    Wake,
+};
 use crate::runtime::{BoxFuture, within};
 
 /// How long after its wait an unanswered round is taken for a dead connection.
@@ -48,15 +51,79 @@ impl Remote for TestRemote {
         Box::pin(self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)))
     }
 
-    fn store<'a>(
+    fn get_many<'a>(&'a self, keys: &'a [&'a [u8]]) -> BoxFuture<'a, Values> {
+        let from_replica = self.wire.faults.lock().read_from_replica;
+        let names: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
+        let asked = names.len();
+        Box::pin(async move {
+            let look = move |redis: &TestRedis, at| {
+                let looks = names.iter().map(|name| redis.get(at, name, from_replica));
+                looks.collect::<Option<Vec<_>>>()
+            };
+            match self.ask(Path::Values, look).await {
+                Ok(values) => values.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error); asked],
+            }
+        })
+    }
+
+    fn store<'a>(&'a self, key: &'a [u8], store: Store) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+        let key = key.to_vec();
+        Box::pin(self.wire.store(move |redis, at| redis.store(at, &key, store)))
+    }
+
+    fn lease<'a>(
         &'a self,
         key: &'a [u8],
-        bytes: Bytes,
+        request: &'a LeaseRequest,
+    ) -> BoxFuture<'a, Result<LeaseAnswer, RemoteError>> {
+        let (key, request) = (key.to_vec(), request.clone());
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.lease(at, &key, &request)))
+    }
+
+    fn extend<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
         life: Duration,
-        epoch: Epoch,
-    ) -> BoxFuture<'a, Result<Stored, RemoteError>> {
+    ) -> BoxFuture<'a, Result<bool, RemoteError>> {
         let key = key.to_vec();
-        Box::pin(self.wire.store(move |redis, at| redis.store(at, &key, bytes, life, epoch)))
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.extend(at, &key, token, life)))
+    }
+
+    fn release<'a>(
+        &'a self,
+        key: &'a [u8],
+        token: u64,
+        shared: bool,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let key = key.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.release(at, &key, token, shared)))
+    }
+
+    fn wakes(&self, waiter: u64) -> broadcast::Receiver<Wake> {
+        self.wire.wakes(waiter)
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        life: Duration,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<bool, RemoteError>> {
+        let share = share.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.reserve(at, &share, bytes, life, limit)))
+    }
+
+    fn give_back<'a>(
+        &'a self,
+        share: &'a [u8],
+        bytes: u64,
+        left: Duration,
+    ) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let share = share.to_vec();
+        Box::pin(self.ask(Path::Values, move |redis, at| redis.give_back(at, &share, bytes, left)))
     }
 
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {

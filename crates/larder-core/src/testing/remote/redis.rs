@@ -9,10 +9,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::leases::{Lease, Shares, may_store, micros};
 use super::log::{Call, Log, Step};
 use crate::EPOCH_OFFSET;
 use crate::log::{Append, Epoch, Opened, Record, RecordBody, Stamp};
-use crate::remote::{Cursor, Head, PEEKED, Page, Stored};
+use crate::remote::{Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, Store, StoreLease, Stored, Wake};
 use crate::runtime::{Moment, Runtime};
 
 /// What the server's clock shows when the runtime's stands at [`Moment::ORIGIN`], in microseconds since the Unix epoch.
@@ -58,6 +59,13 @@ pub enum Happening {
         /// Its own epoch.
         epoch: Epoch,
     },
+    /// A lease was granted.
+    Leased {
+        /// Of this key.
+        key: Vec<u8>,
+        /// Its name.
+        token: u64,
+    },
 }
 
 /// Is told what happens on the servers.
@@ -70,7 +78,11 @@ pub struct TestRedis {
     servers: Mutex<Servers>,
     pub(super) appended: Notify,
     watcher: Option<Watcher>,
+    rings: Mutex<BTreeMap<u64, Ring>>,
 }
+
+/// Sends a wake on its way to a node.
+pub(super) type Ring = Box<dyn Fn(Wake) + Send + Sync>;
 
 impl fmt::Debug for TestRedis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,6 +111,8 @@ struct Server {
 #[derive(Clone, Default)]
 struct Data {
     values: BTreeMap<Vec<u8>, Value>,
+    leases: BTreeMap<Vec<u8>, Lease>,
+    shares: Shares,
     log: Log,
 }
 
@@ -114,6 +128,7 @@ struct Value {
 enum Effect {
     Set { key: Vec<u8>, value: Value },
     Remove { key: Vec<u8> },
+    Lease { key: Vec<u8>, lease: Option<Lease> },
     Log(Step),
 }
 
@@ -132,8 +147,18 @@ impl Data {
             Effect::Remove { key } => {
                 self.values.remove(key);
             }
+            Effect::Lease { key, lease: Some(lease) } => {
+                self.leases.insert(key.clone(), lease.clone());
+            }
+            Effect::Lease { key, lease: None } => {
+                self.leases.remove(key);
+            }
             Effect::Log(step) => self.log.apply(step),
         }
+    }
+
+    fn lease(&self, key: &[u8], now_us: u64) -> Option<&Lease> {
+        self.leases.get(key).filter(|lease| lease.lives(now_us))
     }
 
     fn get(&self, key: &[u8], now_us: u64) -> Option<&Bytes> {
@@ -198,7 +223,7 @@ impl TestRedis {
             misled: BTreeMap::new(),
         };
         let (servers, appended) = (Mutex::new(servers), Notify::new());
-        Arc::new(TestRedis { runtime, options, servers, appended, watcher })
+        Arc::new(TestRedis { runtime, options, servers, appended, watcher, rings: Mutex::default() })
     }
 
     pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
@@ -382,26 +407,122 @@ impl TestRedis {
         })
     }
 
-    pub(super) fn store(
-        &self,
-        at: At,
-        key: &[u8],
-        bytes: Bytes,
-        life: Duration,
-        epoch: Epoch,
-    ) -> Option<Stored> {
+    pub(super) fn store(&self, at: At, key: &[u8], store: Store) -> Option<Stored> {
         self.on(at.server, |server, now| {
-            let now_us = server.clock_us(now);
-            let over = server.data.get(key, now_us).and_then(|bytes| epoch_of(bytes));
-            if over.is_some_and(|there| there.line == epoch.line && there.at > epoch.at) {
+            let (now_us, epoch) = (server.clock_us(now), store.epoch);
+            let there = server.data.values.get(key).filter(|there| now_us < there.until_us);
+            let over = there.and_then(|there| epoch_of(&there.bytes));
+            let replaced = there.filter(|_| store.measured).map(|there| {
+                let left = Duration::from_micros(there.until_us - now_us);
+                Stored::Replaced { bytes: there.bytes.len() as u64, left }
+            });
+            let lease = server.data.lease(key, now_us);
+            let stored = may_store(store.lease, epoch, lease, over);
+            let ends = match store.lease {
+                StoreLease::Apart => None,
+                StoreLease::Ends(token) => lease.filter(|lease| lease.token == token),
+                StoreLease::Breaks => lease.filter(|_| stored),
+            };
+            let ended = ends.cloned();
+            let mut effects = Vec::new();
+            if stored {
+                let until_us = now_us.saturating_add(micros(store.life));
+                let value = Value { bytes: store.bytes, until_us };
+                effects.push(Effect::Set { key: key.to_vec(), value });
+            }
+            if ended.is_some() {
+                effects.push(Effect::Lease { key: key.to_vec(), lease: None });
+            }
+            server.commit(effects, now);
+            self.wake(key, ended, true);
+            if !stored {
                 return Stored::Overtaken;
             }
-            let until_us = now_us.saturating_add(u64::try_from(life.as_micros()).unwrap_or(u64::MAX));
-            let value = Value { bytes, until_us };
-            server.commit(vec![Effect::Set { key: key.to_vec(), value }], now);
             self.tell(&Happening::Stored { key: key.to_vec(), over, epoch });
-            Stored::Stored
+            replaced.unwrap_or(Stored::Stored)
         })
+    }
+
+    pub(super) fn lease(&self, at: At, key: &[u8], request: &LeaseRequest) -> Option<LeaseAnswer> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            if let Some(there) = server.data.get(key, now_us)
+                && epoch_of(there).is_some_and(|epoch| Some(epoch) != request.rejected)
+            {
+                return LeaseAnswer::Value(there.clone());
+            }
+            let mut held = server.data.lease(key, now_us).cloned();
+            let answer = match &mut held {
+                Some(lease) if lease.token != request.token && Some(lease.token) != request.vain => {
+                    lease.remember(request.waiter);
+                    let left = Duration::from_micros(lease.until_us - now_us);
+                    LeaseAnswer::Held { token: lease.token, epoch: lease.epoch, left }
+                }
+                over => {
+                    self.tell(&Happening::Leased { key: key.to_vec(), token: request.token });
+                    *over = Some(Lease::new(request, now_us, over.as_ref()));
+                    LeaseAnswer::Granted
+                }
+            };
+            server.commit(vec![Effect::Lease { key: key.to_vec(), lease: held }], now);
+            answer
+        })
+    }
+
+    pub(super) fn extend(&self, at: At, key: &[u8], token: u64, life: Duration) -> Option<bool> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            let Some(mut lease) = server.data.lease(key, now_us).filter(|l| l.token == token).cloned() else {
+                return false;
+            };
+            lease.until_us = now_us + micros(life);
+            server.commit(vec![Effect::Lease { key: key.to_vec(), lease: Some(lease) }], now);
+            true
+        })
+    }
+
+    pub(super) fn release(&self, at: At, key: &[u8], token: u64, shared: bool) -> Option<()> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            let ended = server.data.lease(key, now_us).filter(|lease| lease.token == token).cloned();
+            if ended.is_some() {
+                server.commit(vec![Effect::Lease { key: key.to_vec(), lease: None }], now);
+            }
+            self.wake(key, ended, shared);
+        })
+    }
+
+    pub(super) fn reserve(
+        &self,
+        at: At,
+        share: &[u8],
+        bytes: u64,
+        life: Duration,
+        limit: u64,
+    ) -> Option<bool> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            server.data.shares.reserve(share, bytes, life, limit, now_us)
+        })
+    }
+
+    pub(super) fn give_back(&self, at: At, share: &[u8], bytes: u64, left: Duration) -> Option<()> {
+        self.on(at.server, |server, now| {
+            let now_us = server.clock_us(now);
+            server.data.shares.give_back(share, bytes, left, now_us);
+        })
+    }
+
+    /// Whoever calls this with his number is told of the ends of leases that he was refused.
+    pub(super) fn subscribe(&self, waiter: u64, ring: Ring) {
+        self.rings.lock().insert(waiter, ring);
+    }
+
+    fn wake(&self, key: &[u8], ended: Option<Lease>, shared: bool) {
+        let rings = self.rings.lock();
+        for ring in ended.iter().flat_map(|lease| &lease.waiters).filter_map(|waiter| rings.get(waiter)) {
+            ring(Wake { key: Bytes::copy_from_slice(key), shared });
+        }
     }
 
     pub(super) fn remove(&self, at: At, key: &[u8]) -> Option<()> {
@@ -524,7 +645,7 @@ impl Happening {
                 RecordBody::Invalidation(append) => Some((*by, append)),
                 RecordBody::Marker | RecordBody::Unknown => None,
             },
-            Happening::Appended { .. } | Happening::Stored { .. } => None,
+            Happening::Appended { .. } | Happening::Stored { .. } | Happening::Leased { .. } => None,
         }
     }
 }

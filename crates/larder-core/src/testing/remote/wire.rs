@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::faults::{Faults, Path};
 use super::redis::{At, TestRedis};
-use crate::remote::{Link, RemoteError};
+use crate::remote::{Link, RemoteError, Wake};
 use crate::runtime::{BoxFuture, Runtime};
+
+/// Wakes that may wait to be looked at.
+const WAKES: usize = 1024;
 
 /// Three connections, their faults and the state of the links.
 pub(super) struct Wire {
@@ -285,6 +288,36 @@ impl Wire {
             Ok(done) = answered => done,
             () = broken => Err(RemoteError::disconnected("the connection broke")),
         }
+    }
+
+    /// Wakes come on the connection of the log, and none where that leads to a black hole.
+    pub(super) fn wakes(self: &Arc<Self>, waiter: u64) -> broadcast::Receiver<Wake> {
+        let (woken, receiver) = broadcast::channel(WAKES);
+        let wire = Arc::downgrade(self);
+        let ring = move |wake: Wake| {
+            let Some(wire) = wire.upgrade() else { return };
+            let faults = wire.faults.lock();
+            let (lost, delay) = (faults.is_down(Path::Log) || faults.hangs(Path::Log), faults.paths[1].delay);
+            drop(faults);
+            if lost {
+                return;
+            }
+            let woken = woken.clone();
+            // Nobody may be listening any more.
+            let deliver = move || drop(woken.send(wake));
+            match wire.trip(delay) {
+                Duration::ZERO => deliver(),
+                trip => {
+                    let network = wire.redis.runtime().clone();
+                    wire.redis.runtime().spawn(Box::pin(async move {
+                        network.sleep(trip).await;
+                        deliver();
+                    }));
+                }
+            }
+        };
+        self.redis.subscribe(waiter, Box::new(ring));
+        receiver
     }
 
     fn trip(&self, delay: Option<(Duration, Duration)>) -> Duration {
