@@ -162,6 +162,10 @@ impl CacheBuilder {
         }
         let returned = remote.as_ref().map(|side| side.driver.returned());
         let engine = Arc::new(Engine::new(runtime, self.memory, node, remote, events, self.enabled));
+        if let Some(remote) = &engine.remote {
+            let wakes = remote.remote.wakes(engine.leases.waiter());
+            engine.runtime.spawn(Box::pin(Engine::hear_wakes(Arc::downgrade(&engine), wakes)));
+        }
         if let Some(returned) = returned {
             engine.runtime.spawn(Box::pin(Engine::push_back(Arc::downgrade(&engine), returned)));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::absent::is_none;
 use crate::builder::CacheBuilder;
 use crate::codec::{Codec, Json};
 use crate::engine::{Engine, Explanation, Invalidated};
@@ -76,7 +77,10 @@ impl Cache {
     where
         V: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.registered(&resource.into(), policy, Some(Arc::new(Json)), Arc::new(|value| weigh(value)))
+        let mut handle =
+            self.registered(&resource.into(), policy, Some(Arc::new(Json)), Arc::new(|value| weigh(value)))?;
+        handle.absent = Some(Arc::new(|value| is_none(value)));
+        Ok(Namespace::without_loader(Arc::new(handle)))
     }
 
     /// A handle whose values never leave this process, so they need no serde. `weigh` says how much memory one takes, in
@@ -90,7 +94,8 @@ impl Cache {
         policy: Policy,
         weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
     ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
-        self.registered(&resource.into(), policy.memory_only(), None, Arc::new(weigh))
+        let handle = self.registered(&resource.into(), policy.memory_only(), None, Arc::new(weigh))?;
+        Ok(Namespace::without_loader(Arc::new(handle)))
     }
 
     fn registered<V: Send + Sync + 'static>(
@@ -99,10 +104,9 @@ impl Cache {
         policy: Policy,
         codec: Option<Arc<dyn Codec<V>>>,
         weigh: Arc<dyn Fn(&V) -> usize + Send + Sync>,
-    ) -> Result<Namespace<AnyKey, V, NoLoader>, NamespaceError> {
+    ) -> Result<Handle<V>, NamespaceError> {
         register::<V>(&self.engine, resource, &policy)?;
-        let handle = Handle::new(self.engine.clone(), resource, policy, codec, weigh);
-        Ok(Namespace::without_loader(Arc::new(handle)))
+        Ok(Handle::new(self.engine.clone(), resource, policy, codec, weigh))
     }
 
     /// A handle for another front door, whose keys carry a variant: it shares the namespace's selectors and counters

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::key::Key;
 use crate::log::{Epoch, Mark};
-use crate::policy::Lifetime;
+use crate::policy::{Content, Lifetime};
 use crate::runtime::Moment;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     rest: Option<Arc<Rest>>,
     /// In bytes, with key and overhead.
     pub(crate) weight: u32,
+    /// How long its load took, in microseconds.
+    cost_us: u32,
 }
 
 struct Rest {
@@ -40,6 +42,19 @@ struct Rest {
     stale_for: u64,
     /// Apart, so that a cache without a remote tier does not pay for it.
     shared: Option<Box<Shared>>,
+    /// For the next load of the key, where the policy learns from it.
+    content: Option<Box<Content>>,
+}
+
+/// Where an entry comes from.
+pub(crate) struct Origin {
+    /// When its load began.
+    pub(crate) mark: Mark,
+    /// How long that took.
+    pub(crate) cost: Duration,
+    pub(crate) content: Option<Content>,
+    /// Who can put it into the remote tier; `None` if it stays in this process.
+    pub(crate) home: Option<Weak<dyn Home>>,
 }
 
 /// What matters where there is a remote tier.
@@ -92,15 +107,9 @@ pub(crate) enum Freshness {
 }
 
 impl Entry {
-    /// An entry stored at `stored` by a load that began at `mark`.
-    pub(crate) fn new(
-        value: AnyValue,
-        tags: Tags,
-        mark: Mark,
-        stored: Moment,
-        life: Lifetime,
-        home: Option<Weak<dyn Home>>,
-    ) -> Self {
+    /// An entry stored at `stored`.
+    pub(crate) fn new(value: AnyValue, tags: Tags, stored: Moment, life: Lifetime, origin: Origin) -> Self {
+        let Origin { mark, cost, content, home } = origin;
         let fresh_until = stored.plus(life.fresh_for);
         let stale_for = fresh_until.plus(life.stale_for).as_nanos().saturating_sub(fresh_until.as_nanos());
         let of_log = mark.epoch.is_some() || mark.loaded > Moment::default() || home.is_some();
@@ -113,8 +122,9 @@ impl Entry {
             seen: Cell::new(mark.n),
             fresh_until: Cell::new(fresh_until.as_nanos()),
             stored,
-            rest: Some(Arc::new(Rest { tags, stale_for, shared })),
+            rest: Some(Arc::new(Rest { tags, stale_for, shared, content: content.map(Box::new) })),
             weight: 0,
+            cost_us: u32::try_from(cost.as_micros()).unwrap_or(u32::MAX),
         }
     }
 
@@ -128,7 +138,26 @@ impl Entry {
             stored: self.stored,
             rest: None,
             weight: self.weight,
+            cost_us: self.cost_us,
         }
+    }
+
+    /// The same entry for memory, which serves it as fresh for `cap` from `now` on at the most.
+    pub(crate) fn capped(&self, now: Moment, cap: Duration) -> Entry {
+        let entry = self.clone();
+        entry.age_at(now.plus(cap));
+        entry
+    }
+
+    /// How long its load took.
+    #[inline]
+    pub(crate) fn cost(&self) -> Duration {
+        Duration::from_micros(u64::from(self.cost_us))
+    }
+
+    /// What its load is remembered by.
+    pub(crate) fn content(&self) -> Option<Content> {
+        self.rest.as_ref().and_then(|rest| rest.content.as_deref().copied())
     }
 
     fn shared(&self) -> Option<&Shared> {

@@ -28,6 +28,8 @@ const MAGIC: [u8; 2] = *b"Lr";
 const VERSION: u8 = 1;
 const HEADER: usize = 88;
 
+const _: () = assert!(crate::remote::REJECTED_BYTES == HEADER);
+
 /// Where the epoch stands: 8 bytes of line, then 8 bytes of position. For store scripts.
 pub const EPOCH_OFFSET: usize = 4;
 

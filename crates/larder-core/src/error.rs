@@ -14,8 +14,10 @@ pub enum LoadError<E> {
     Panicked,
     /// The load took longer than the policy's load timeout and was cancelled.
     TimedOut,
-    /// Too many loads are under way.
+    /// Too many loads are under way, or wait for their turn.
     Overloaded,
+    /// The loader reads the very key that it is loading, and would wait for itself.
+    Recursive,
     /// The cache is being shut down.
     ShuttingDown,
 }
@@ -28,6 +30,7 @@ impl<E> LoadError<E> {
             LoadError::Panicked => "panicked",
             LoadError::TimedOut => "timed_out",
             LoadError::Overloaded => "overloaded",
+            LoadError::Recursive => "recursive",
             LoadError::ShuttingDown => "shutting_down",
         }
     }
@@ -48,6 +51,7 @@ impl<E> Clone for LoadError<E> {
             LoadError::Panicked => LoadError::Panicked,
             LoadError::TimedOut => LoadError::TimedOut,
             LoadError::Overloaded => LoadError::Overloaded,
+            LoadError::Recursive => LoadError::Recursive,
             LoadError::ShuttingDown => LoadError::ShuttingDown,
         }
     }
@@ -61,6 +65,7 @@ impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
                 LoadError::Panicked => "Panicked",
                 LoadError::TimedOut => "TimedOut",
                 LoadError::Overloaded => "Overloaded",
+                LoadError::Recursive => "Recursive",
                 LoadError::Loader(_) | LoadError::ShuttingDown => "ShuttingDown",
             }),
         }
@@ -74,6 +79,7 @@ impl<E> fmt::Display for LoadError<E> {
             LoadError::Panicked => "the loader panicked",
             LoadError::TimedOut => "the load took too long",
             LoadError::Overloaded => "too many loads are under way",
+            LoadError::Recursive => "the loader reads the key that it is loading",
             LoadError::ShuttingDown => "the cache is shutting down",
         })
     }

@@ -39,6 +39,18 @@ pub enum Event {
         /// What it said.
         message: String,
     },
+    /// A load is past its deadline and still runs: it blocks its thread. Those who waited for it were let go.
+    LoadOverdue {
+        /// Which key.
+        key: Key,
+        /// How long past its deadline.
+        late: Duration,
+    },
+    /// A lease has passed to somebody else while its load runs here: that key is loaded twice.
+    LeaseLost {
+        /// Which key.
+        key: Key,
+    },
     /// A value could not be stored remotely. The caller has it all the same.
     StoreError {
         /// Which key.
@@ -137,6 +149,8 @@ impl Event {
             Event::Read { outcome: Outcome::Bypass, .. } => "cache_bypass",
             Event::Read { outcome: Outcome::Skip, .. } | Event::Skip { .. } => "cache_skip",
             Event::LoadFailed { .. } => "cache_load_failed",
+            Event::LoadOverdue { .. } => "cache_load_overdue",
+            Event::LeaseLost { .. } => "cache_lease_lost",
             Event::StoreError { .. } => "cache_store_error",
             Event::Rejected { .. } => "cache_rejected",
             Event::Invalidated { .. } => "cache_invalidated",
@@ -214,6 +228,10 @@ fn trace(event: &Event) {
             }
         }
         Event::LoadFailed { key, reason, message } => say!(warn, %key, reason, message),
+        Event::LoadOverdue { key, late } => {
+            say!(warn, %key, late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
+        }
+        Event::LeaseLost { key } => say!(warn, %key),
         Event::StoreError { key, error } => say!(warn, %key, error),
         Event::Rejected { key, reason } => say!(warn, %key, reason),
         Event::Invalidated { mode, patterns, delivered } => {

@@ -7,13 +7,14 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, atomic as unscheduled};
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::entry::Entry;
 use crate::key::{Identity, Key};
 use crate::outcome::{Outcome, Tier};
-use crate::runtime::{BoxFuture, OnDrop, Runtime};
+use crate::runtime::{BoxFuture, Moment, OnDrop, Runtime};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, Notify, OnceLock};
 
@@ -52,6 +53,8 @@ pub enum Failure {
     Panicked,
     /// The load took too long.
     TimedOut,
+    /// Too many loads are under way, or wait for their turn.
+    Overloaded,
     /// The cache is being shut down.
     ShuttingDown,
 }
@@ -83,6 +86,22 @@ pub(crate) struct Flight {
     work: Mutex<Work>,
     /// A newer value was put: what this load brings is for those who wait, and stored nowhere.
     superseded: AtomicBool,
+    /// Something stale, for those who wait if the load fails or takes too long. Whether it may be served is decided then.
+    spare: OnceLock<(Entry, Tier)>,
+    /// When whoever waits need not wait any longer; and whether the load has begun.
+    limit: Limit,
+    /// The first caller has his answer: what the load brings is for others.
+    left: AtomicBool,
+}
+
+/// How long a flight may take. No point of a schedule: nothing but the patience of those who wait depends on it.
+#[derive(Default)]
+struct Limit {
+    until: unscheduled::AtomicU64,
+    /// 0 or 1.
+    begun: unscheduled::AtomicU64,
+    /// 0 or 1.
+    hangs: unscheduled::AtomicU64,
 }
 
 impl Flight {
@@ -96,6 +115,11 @@ impl Flight {
             }
             notified.await;
         }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn landed(&self) -> Option<&Landing> {
+        self.landing.get()
     }
 
     /// Does the work in the caller's task, until it is done or has moved to a task of its own.
@@ -155,6 +179,44 @@ impl Flight {
         }
     }
 
+    /// What could be served if the load fails; the first one that is given stays.
+    pub(crate) fn set_spare(&self, entry: Entry, tier: Tier) {
+        // A second one is as old as the first, or was seen while that was good enough.
+        let _ = self.spare.set((entry, tier));
+    }
+
+    pub(crate) fn spare(&self) -> Option<&(Entry, Tier)> {
+        self.spare.get()
+    }
+
+    /// Whoever waits need not wait longer than until then.
+    pub(crate) fn until(&self) -> Moment {
+        Moment::from_nanos(self.limit.until.load(Ordering::Acquire))
+    }
+
+    /// It is on its way to the load, until then at the most.
+    pub(crate) fn prepares(&self, until: Moment) {
+        self.limit.until.store(until.as_nanos(), Ordering::Release);
+    }
+
+    /// The load begins, and ends until then.
+    pub(crate) fn begins(&self, until: Moment) {
+        self.limit.begun.store(1, Ordering::Release);
+        self.prepares(until);
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.limit.begun.load(Ordering::Acquire) == 1
+    }
+
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn was_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Acquire)
     }
@@ -167,6 +229,8 @@ pub(crate) struct Flights {
     shards: [Shard; SHARDS],
     open: AtomicUsize,
     empty: Notify,
+    /// Loads that are past their deadline and have not come back.
+    hung: AtomicUsize,
 }
 
 /// What a caller may do.
@@ -182,6 +246,7 @@ impl Flights {
             shards: std::array::from_fn(|_| Shard::default()),
             open: AtomicUsize::new(0),
             empty: Notify::new(),
+            hung: AtomicUsize::new(0),
         }
     }
 
@@ -190,8 +255,8 @@ impl Flights {
         &self.shards[usize::try_from(key.hash_bits() >> 40).unwrap_or_default() % SHARDS]
     }
 
-    /// Joins the flight of `key`, or begins one.
-    pub(crate) fn board(&self, key: &Key, runtime: &Arc<dyn Runtime>) -> Boarding {
+    /// Joins the flight of `key`, or begins one, which is on its way to the load until `until` at the most.
+    pub(crate) fn board(&self, key: &Key, runtime: &Arc<dyn Runtime>, until: Moment) -> Boarding {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.get(key) {
             let flight = flight.clone();
@@ -204,12 +269,36 @@ impl Flights {
             return Boarding::Full;
         }
         let flight = Arc::new(Flight::default());
+        flight.prepares(until);
         shard.insert(key.clone(), flight.clone());
         Boarding::Lead(flight)
     }
 
     /// Ends a flight: it leaves the table, then its callers hear.
     pub(crate) fn land(&self, key: &Key, flight: &Arc<Flight>, landing: Landing) {
+        self.finish(key, flight, landing);
+        self.came_back(flight);
+    }
+
+    /// Lets go of those who wait for a load that does not come back.
+    pub(crate) fn hang(&self, key: &Key, flight: &Arc<Flight>) {
+        self.hung.fetch_add(1, Ordering::AcqRel);
+        flight.limit.hangs.store(1, Ordering::Release);
+        if !self.finish(key, flight, Landing::Failed(Failure::TimedOut)) {
+            // It came back at this moment.
+            self.came_back(flight);
+        }
+    }
+
+    fn came_back(&self, flight: &Flight) {
+        let hangs = &flight.limit.hangs;
+        if hangs.load(Ordering::Acquire) == 1 && hangs.swap(0, Ordering::AcqRel) == 1 {
+            self.hung.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// False: it has ended before.
+    fn finish(&self, key: &Key, flight: &Arc<Flight>, landing: Landing) -> bool {
         {
             let mut shard = self.shard(key).lock();
             if shard.get(key).is_some_and(|there| Arc::ptr_eq(there, flight)) {
@@ -221,6 +310,24 @@ impl Flights {
         if first && self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.empty.notify_waiters();
         }
+        first
+    }
+
+    /// How many loads have not come back.
+    pub(crate) fn hung(&self) -> usize {
+        self.hung.load(Ordering::Acquire)
+    }
+
+    /// The flights whose limit has passed by `grace`.
+    pub(crate) fn overdue(&self, now: Moment, grace: Duration) -> Vec<(Key, Arc<Flight>)> {
+        let is_overdue = |flight: &Flight| flight.until().plus(grace) <= now;
+        let mut overdue = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let flights = shard.iter().filter(|(_, flight)| is_overdue(flight));
+            overdue.extend(flights.map(|(key, flight)| (key.clone(), flight.clone())));
+        }
+        overdue
     }
 
     /// Nobody joins the load of `key` from now on, and it stores nothing.
@@ -259,19 +366,20 @@ mod tests {
     fn beyond_the_most_flights_callers_may_join_but_not_lead_and_a_landing_makes_room() {
         let runtime: Arc<dyn Runtime> = crate::testing::ManualRuntime::new(1);
         let flights = Flights::new();
-        let Boarding::Lead(first) = flights.board(&key(0), &runtime) else { panic!("nothing is under way") };
+        let board = |i| flights.board(&key(i), &runtime, Moment::MAX);
+        let Boarding::Lead(first) = board(0) else { panic!("nothing is under way") };
         for i in 1..MOST_FLIGHTS {
-            assert!(matches!(flights.board(&key(i), &runtime), Boarding::Lead(_)));
+            assert!(matches!(board(i), Boarding::Lead(_)));
         }
-        assert!(matches!(flights.board(&key(MOST_FLIGHTS), &runtime), Boarding::Full));
-        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Join(_)));
+        assert!(matches!(board(MOST_FLIGHTS), Boarding::Full));
+        assert!(matches!(board(0), Boarding::Join(_)));
         // Out of the table it still is under way.
         flights.supersede(&key(0));
-        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Full));
+        assert!(matches!(board(0), Boarding::Full));
         flights.land(&key(0), &first, Landing::Abandoned);
         flights.land(&key(0), &first, Landing::Abandoned);
         assert_eq!(flights.len(), MOST_FLIGHTS - 1, "counted once");
-        assert!(matches!(flights.board(&key(0), &runtime), Boarding::Lead(_)));
-        assert!(matches!(flights.board(&key(MOST_FLIGHTS), &runtime), Boarding::Full));
+        assert!(matches!(board(0), Boarding::Lead(_)));
+        assert!(matches!(board(MOST_FLIGHTS), Boarding::Full));
     }
 }

@@ -23,6 +23,7 @@
 //! No HTTP, no Redis, no files, no environment: those are `larder-http`, `larder-redis` and the binary. It never reads a
 //! clock, sleeps, spawns or draws a random number except through the [`Runtime`] port.
 
+mod absent;
 mod builder;
 mod cache;
 mod codec;
@@ -66,8 +67,8 @@ pub use self::log::{
     Append, Arrival, Author, Epoch, Lineage, LogState, Mode, NoEpoch, Opened, Record, RecordBody, Stamp,
 };
 pub use self::namespace::{
-    AnyKey, AtLeast, Claim, Fill, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader, Resource,
-    Slot, Updated,
+    AnyKey, AtLeast, Claim, Fill, Filled, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader,
+    Resource, Slot, Turn, Updated,
 };
 pub use self::occasion::{
     Effect, FieldError, HandlerFailure, Occasion, OnError, PublishError, Published, Reaction, Rule,
@@ -76,8 +77,8 @@ pub use self::occasion::{
 pub use self::outcome::{Outcome, SkipReason, Tier};
 pub use self::policy::{Lifetime, Policy, PolicyError, defaults};
 pub use self::remote::{
-    BreakerOptions, BreakerState, Cursor, Head, LeaseAnswer, LeaseRequest, Link, PEEKED, Page, Remote,
-    RemoteError, Round, Store, StoreLease, Stored, Values, Wake,
+    BreakerOptions, BreakerState, Cursor, Head, LeaseAnswer, LeaseRequest, Link, PEEKED, Page,
+    REJECTED_BYTES, Remote, RemoteError, Round, Store, StoreLease, Stored, Values, Wake,
 };
 pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime, at_once};
 pub use self::selector::{Selector, SelectorError};

@@ -1,6 +1,7 @@
 //! The memory tier: decoded values, bounded by bytes. The only file that knows which map it is.
 
 use std::mem;
+use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{OptionsBuilder, Weighter};
@@ -21,6 +22,7 @@ pub(crate) struct Glance {
     pub(crate) value: AnyValue,
     pub(crate) stored: Moment,
     pub(crate) fresh_until: Moment,
+    pub(crate) cost: Duration,
 }
 
 /// An entry in its place. The map clones what it hands out, and hands out only glances: see [`Entry::glance`].
@@ -82,8 +84,8 @@ impl Memory {
         if entry.seen() < n || !entry.is_fresh(now) {
             return None;
         }
-        let (stored, fresh_until) = (entry.stored, entry.fresh_until());
-        Some(Glance { value: place.0.value, stored, fresh_until })
+        let (stored, fresh_until, cost) = (entry.stored, entry.fresh_until(), entry.cost());
+        Some(Glance { value: place.0.value, stored, fresh_until, cost })
     }
 
     /// The whole entry.

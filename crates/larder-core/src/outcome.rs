@@ -65,6 +65,8 @@ impl Tier {
 pub enum SkipReason {
     /// The value is larger than the policy stores.
     TooLarge,
+    /// The value is smaller than what the policy stores.
+    TooSmall,
     /// An invalidation has overtaken the load.
     Overtaken,
     /// Too many stores were under way.
@@ -114,6 +116,7 @@ impl SkipReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             SkipReason::TooLarge => "too_large",
+            SkipReason::TooSmall => "too_small",
             SkipReason::Overtaken => "overtaken",
             SkipReason::StoresBusy => "stores_busy",
             SkipReason::RefreshesBusy => "refreshes_busy",

@@ -182,6 +182,10 @@ pub struct Stats {
     pub memory_bound: u64,
     /// Loads under way.
     pub flights: usize,
+    /// Loads that are past their deadline and still run, because they block their thread.
+    pub hung_loads: usize,
+    /// Leases that this process has: keys that others wait for it to load.
+    pub leases: usize,
     /// Selectors in the local stamp table.
     pub stamps: usize,
     /// Invalidations that wait for the remote tier.

@@ -5,12 +5,13 @@ mod common;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use common::*;
 use larder_core::testing::ManualRuntime;
 use larder_core::units::{MIB, SECOND};
-use larder_core::{Cache, Claim, LoadError, Policy};
+use larder_core::{AnyKey, Cache, Claim, LoadError, Namespace, NoLoader, Policy};
 
 type Read = Result<Arc<u64>, LoadError<&'static str>>;
 
@@ -264,17 +265,34 @@ async fn a_loader_may_load_another_key() {
     assert_eq!(*sum.unwrap(), 3);
 }
 
-/// A loader asks for the key it is loading and so waits for itself. That is a mistake, but it must end.
+/// A loader asks for the key it is loading, or for one whose loader asks for it, and so waits for itself. That is a mistake,
+/// and it is told. Where another task asks, nobody can see it; then the load timeout ends it.
 #[tokio::test]
-async fn a_loader_that_waits_for_itself_ends_by_the_load_timeout() {
+async fn a_loader_that_waits_for_itself_is_told_and_from_another_task_ends_by_the_load_timeout() {
+    type Of = LoadError<Infallible>;
     let rig = Rig::new();
     let cache = rig.builder().build().await.unwrap();
     let docs = cache.namespace::<u64>("doc", policy().load_timeout(SECOND)).unwrap();
+    let other = |docs: Namespace<AnyKey, u64, NoLoader>, key: u64| async move {
+        docs.get_or_load(key, || async { Ok::<_, Infallible>(2) }).await.map(|v| *v)
+    };
     let inner = docs.clone();
-    let outer = docs.get_or_load(1_u64, move || async move {
-        inner.get_or_load(1_u64, || async { Ok::<_, Infallible>(2) }).await.map(|v| *v)
+    let outer = docs.get_or_load(1_u64, move || other(inner, 1)).await;
+    assert!(matches!(outer.unwrap_err().loader_error(), Some(Of::Recursive)));
+    let (first, second) = (docs.clone(), docs.clone());
+    let around = docs.get_or_load(1_u64, move || async move {
+        let of_two = first.get_or_load(2_u64, move || async move {
+            tokio::task::yield_now().await;
+            other(second, 1).await
+        });
+        of_two.await.map(|v| *v)
     });
-    let result = rig.drive(outer).await;
+    let around = around.await.unwrap_err();
+    let of_two = around.loader_error().and_then(LoadError::loader_error);
+    assert!(matches!(of_two, Some(Of::Recursive)), "{around:?}");
+    let inner = docs.clone();
+    let apart = docs.get_or_load(1_u64, move || async move { joined(spawn(other(inner, 1))).await });
+    let result = rig.drive(apart).await;
     assert!(matches!(result, Err(LoadError::TimedOut)), "{result:?}");
     assert_eq!(cache.stats().flights, 0);
 }
@@ -422,8 +440,9 @@ async fn a_load_joined_during_its_first_poll_does_not_depend_on_its_first_caller
         let read =
             async move { other.get_or_load(1_u64, || async { Err::<u64, _>("one load for both") }).await };
         let mut second = Box::pin(read);
-        let joins = std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
-        assert!(joins.await);
+        // In a thread of its own: in this one it would be the loader that waits for itself.
+        let once = || second.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(std::thread::scope(|scope| scope.spawn(once).join().unwrap()), "it joins");
         *place.lock() = Some(second);
         of_source.read().await
     };

@@ -203,13 +203,13 @@ impl Engine {
         for key in keys.into_iter().take(MOST_ENTRIES) {
             match side.fetch(&*self.runtime, key.as_bytes()).await {
                 Fetched::Nothing => {}
-                Fetched::Rejected(reject) => {
+                Fetched::Rejected(reject, _) => {
                     *incomplete = Some(format!(
                         "bytes under {key} that are no entry for this node: {}",
                         reject.as_str()
                     ));
                 }
-                Fetched::Envelope(envelope) => suspects.push(self.explain_envelope(key, &envelope, now)),
+                Fetched::Envelope(envelope, _) => suspects.push(self.explain_envelope(key, &envelope, now)),
             }
         }
     }

@@ -1,12 +1,16 @@
 //! Everything handles share: tiers, flights, log, counters. Knows no value types.
 
 mod explain;
+mod gates;
 mod invalidate;
+mod leases;
 mod push_back;
+mod remembered;
 mod remote_side;
 mod stores;
 mod sweep;
 mod tokens;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,8 +19,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use self::explain::{Culprit, Explained, Explanation};
+pub(crate) use self::gates::{Gate, Gates, Permit};
 pub use self::invalidate::{Delivery, Invalidated};
-pub(crate) use self::remote_side::{Fetched, RemoteSide};
+pub(crate) use self::leases::{Lease, Leases};
+use self::remembered::Remembered;
+pub(crate) use self::remote_side::{Fetched, RemoteSide, STORE_LIMIT};
 pub(crate) use self::stores::Storage;
 use self::stores::Stores;
 pub use self::sweep::Swept;
@@ -34,9 +41,6 @@ use crate::stats::{Counters, Stats};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Keys remembered as uncacheable, at the most.
-const MOST_UNCACHEABLE: usize = 10_000;
-
 pub(crate) struct Engine {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: CoarseClock,
@@ -51,9 +55,13 @@ pub(crate) struct Engine {
     /// Refreshes in the background.
     refreshes: AtomicUsize,
     stores: Stores,
-    uncacheable: quick_cache::sync::Cache<Key, Moment>,
-    /// Until when any of them counts: most services have none, and ask no further.
-    uncacheable_until: AtomicU64,
+    /// Keys whose answers are not for sharing, so that requests for them do not wait for each other.
+    pub(crate) uncacheable: Remembered,
+    /// Keys whose load has failed, and is not tried again yet while there is something stale to serve.
+    pub(crate) resting: Remembered,
+    pub(crate) gates: Gates,
+    pub(crate) leases: Leases,
+    watching: AtomicBool,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
     pub(crate) occasions: crate::occasion::Occasions,
     pub(crate) reloads: crate::namespace::Reloads,
@@ -78,6 +86,8 @@ pub(crate) enum Over<'a> {
 pub(crate) enum InMemory {
     Fresh(Entry),
     Stale(Entry),
+    /// Its time is over. It is not served, but what was learned from it is of use to the next load.
+    Expired(Entry),
     Nothing,
 }
 
@@ -90,6 +100,7 @@ impl Engine {
         events: Arc<Events>,
         enabled: bool,
     ) -> Self {
+        let leases = Leases::new(runtime.random());
         Engine {
             clock: runtime.coarse_clock(),
             runtime,
@@ -103,8 +114,11 @@ impl Engine {
             namespaces: Mutex::default(),
             refreshes: AtomicUsize::new(0),
             stores: Stores::default(),
-            uncacheable: quick_cache::sync::Cache::new(MOST_UNCACHEABLE),
-            uncacheable_until: AtomicU64::new(0),
+            uncacheable: Remembered::default(),
+            resting: Remembered::default(),
+            gates: Gates::default(),
+            leases,
+            watching: AtomicBool::new(false),
             registry: Mutex::default(),
             occasions: crate::occasion::Occasions::default(),
             reloads: crate::namespace::Reloads::default(),
@@ -148,7 +162,7 @@ impl Engine {
             Freshness::Stale => InMemory::Stale(entry),
             Freshness::Expired => {
                 self.memory.discard(key, &entry);
-                InMemory::Nothing
+                InMemory::Expired(entry)
             }
         }
     }
@@ -201,27 +215,6 @@ impl Engine {
         })
     }
 
-    /// Remembers that the answer to `key` is not for sharing, so that requests for it do not wait for each other.
-    pub(crate) fn remember_uncacheable(&self, key: &Key) {
-        let until = self.clock.now().plus(defaults::UNCACHEABLE_FOR);
-        self.uncacheable.insert(key.clone(), until);
-        self.uncacheable_until.fetch_max(until.as_nanos(), Ordering::AcqRel);
-    }
-
-    pub(crate) fn forget_uncacheable(&self, key: &Key) {
-        if self.may_be_uncacheable(self.clock.now()) {
-            self.uncacheable.remove(key);
-        }
-    }
-
-    fn may_be_uncacheable(&self, now: Moment) -> bool {
-        now.as_nanos() < self.uncacheable_until.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_uncacheable(&self, key: &Probe<'_>, now: Moment) -> bool {
-        self.may_be_uncacheable(now) && self.uncacheable.get(key).is_some_and(|until| now < until)
-    }
-
     /// Runs a refresh in the background, or says, here too with false, that too many are running.
     pub(crate) fn spawn_refresh(self: &Arc<Self>, key: &Key, refresh: BoxFuture<'static, ()>) -> bool {
         if self.refreshes.fetch_add(1, Ordering::AcqRel) >= defaults::BACKGROUND_REFRESHES {
@@ -251,6 +244,8 @@ impl Engine {
             }
         };
         let in_time = crate::runtime::within(&*self.runtime, deadline, drained).await.is_ok();
+        // Loads that were not done in time will not be: others need not wait for their leases to run out.
+        self.release_all().await;
         if let Some(remote) = &self.remote {
             remote.close();
         }
@@ -273,6 +268,8 @@ impl Engine {
             memory_bytes: self.memory.bytes(),
             memory_bound: self.memory.bound(),
             flights: self.flights.len(),
+            hung_loads: self.hung_loads(),
+            leases: self.leases.held(),
             stamps: self.node.rows(),
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::envelope::{Envelope, Reject};
 use crate::event::{Event, Events};
 use crate::log::{Driver, Verdict};
-use crate::remote::{Breaker, Permit, Remote, RemoteError, Store, Stored};
+use crate::policy::defaults::LEASE_LIFE;
+use crate::remote::{
+    Breaker, LeaseAnswer, LeaseRequest, Permit, REJECTED_BYTES, Remote, RemoteError, Store, Stored,
+};
 use crate::runtime::{Moment, Runtime, within};
 
 /// How long a store in the background may take.
-const STORE_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const STORE_LIMIT: Duration = Duration::from_secs(2);
 
 pub(crate) struct RemoteSide {
     pub(crate) remote: Arc<dyn Remote>,
@@ -19,37 +24,103 @@ pub(crate) struct RemoteSide {
     pub(crate) budget: Duration,
 }
 
-/// What the remote tier has under a key.
+/// What the remote tier has under a key. With how its bytes begin, by which they are told from others.
 pub(crate) enum Fetched {
     /// An entry of this key, unread and unverified.
-    Envelope(Envelope),
+    Envelope(Envelope, Bytes),
     /// Bytes that are no entry for this node.
-    Rejected(Reject),
+    Rejected(Reject, Bytes),
     /// Nothing, or no answer.
     Nothing,
+}
+
+impl Fetched {
+    /// What these bytes are to whoever asked for `key`.
+    pub(crate) fn read(key: &[u8], bytes: &Bytes) -> Fetched {
+        let head = bytes.slice(..bytes.len().min(REJECTED_BYTES));
+        match Envelope::decode(bytes) {
+            Ok(envelope) if envelope.key != key => Fetched::Rejected(Reject::Key, head),
+            Ok(envelope) => Fetched::Envelope(envelope, head),
+            Err(reject) => Fetched::Rejected(reject, head),
+        }
+    }
 }
 
 impl RemoteSide {
     /// One GET, within the budget of a read.
     pub(crate) async fn fetch(&self, runtime: &dyn Runtime, key: &[u8]) -> Fetched {
-        let Some(permit) = self.breaker.permit(runtime.now()) else { return Fetched::Nothing };
-        let answer = match within(runtime, self.budget, self.remote.get(key)).await {
-            Ok(Ok(answer)) => answer,
+        match self.ask(runtime, self.budget, self.remote.get(key)).await {
+            Some(Ok(Some(bytes))) => Fetched::read(key, &bytes),
+            Some(Err(_)) => Fetched::Rejected(Reject::Foreign, Bytes::new()),
+            Some(Ok(None)) | None => Fetched::Nothing,
+        }
+    }
+
+    /// Several keys at once, within the budget of one read. A fault of one is a fault to the breaker, and a miss.
+    pub(crate) async fn fetch_many(&self, runtime: &dyn Runtime, keys: &[&[u8]]) -> Vec<Fetched> {
+        let nothing = || keys.iter().map(|_| Fetched::Nothing).collect();
+        let Some(permit) = self.breaker.permit(runtime.now()) else { return nothing() };
+        let Ok(answers) = within(runtime, self.budget, self.remote.get_many(keys)).await else {
+            permit.failed(runtime.now());
+            return nothing();
+        };
+        match answers.iter().all(|answer| answer.as_ref().err().is_none_or(RemoteError::is_wrong_type)) {
+            true => permit.succeeded(),
+            false => permit.failed(runtime.now()),
+        }
+        let read = |(key, answer): (&&[u8], Result<Option<Bytes>, RemoteError>)| match answer {
+            Ok(Some(bytes)) => Fetched::read(key, &bytes),
+            Ok(None) => Fetched::Nothing,
+            Err(error) if error.is_wrong_type() => Fetched::Rejected(Reject::Foreign, Bytes::new()),
+            Err(_) => Fetched::Nothing,
+        };
+        keys.iter().zip(answers).map(read).collect()
+    }
+
+    /// Asks for leave to load, within `limit`. `None`: no answer, so load without.
+    pub(crate) async fn lease(
+        &self,
+        runtime: &dyn Runtime,
+        key: &[u8],
+        request: &LeaseRequest,
+        limit: Duration,
+    ) -> Option<LeaseAnswer> {
+        self.ask(runtime, limit, self.remote.lease(key, request)).await?.ok()
+    }
+
+    /// Has a lease live on. `None`: no answer.
+    pub(crate) async fn extend(&self, runtime: &dyn Runtime, key: &[u8], token: u64) -> Option<bool> {
+        self.ask(runtime, STORE_LIMIT, self.remote.extend(key, token, LEASE_LIFE)).await?.ok()
+    }
+
+    /// Gives a lease back. Best effort: it runs out.
+    pub(crate) async fn release(&self, runtime: &dyn Runtime, key: &[u8], token: u64, shared: bool) {
+        self.ask(runtime, STORE_LIMIT, self.remote.release(key, token, shared)).await;
+    }
+
+    /// One call behind the breaker. `None`: no answer, or one that says that the tier is not well; the only error it answers
+    /// is that the key holds another type, which says nothing bad of the server.
+    async fn ask<T>(
+        &self,
+        runtime: &dyn Runtime,
+        limit: Duration,
+        call: impl Future<Output = Result<T, RemoteError>>,
+    ) -> Option<Result<T, RemoteError>> {
+        let permit = self.breaker.permit(runtime.now())?;
+        let began = runtime.now();
+        match within(runtime, limit, call).await {
+            Ok(Ok(answer)) => {
+                self.succeeded(permit, runtime, began);
+                Some(Ok(answer))
+            }
             Ok(Err(error)) if error.is_wrong_type() => {
                 permit.succeeded();
-                return Fetched::Rejected(Reject::Foreign);
+                Some(Err(error))
             }
             Ok(Err(_)) | Err(_) => {
                 permit.failed(runtime.now());
-                return Fetched::Nothing;
+                None
             }
-        };
-        permit.succeeded();
-        let Some(bytes) = answer else { return Fetched::Nothing };
-        match Envelope::decode(&bytes) {
-            Ok(envelope) if envelope.key != key => Fetched::Rejected(Reject::Key),
-            Ok(envelope) => Fetched::Envelope(envelope),
-            Err(reject) => Fetched::Rejected(reject),
         }
     }
 

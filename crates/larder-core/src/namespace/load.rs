@@ -9,8 +9,13 @@ use std::task::Poll;
 use tracing::Instrument;
 
 use super::Found;
-use super::claim::{self, Claim, Fill, Flown, Lead, LookedUp};
+use super::chain;
+use super::claim::{self, Claim};
+use super::fill::Filled;
+use super::flying::{Flown, Flying};
 use super::handle::Handle;
+use super::lead::{Lead, LookedUp};
+use super::turn::Turn;
 use crate::error::LoadError;
 use crate::event::Event;
 use crate::flight::Failure;
@@ -19,7 +24,10 @@ use crate::outcome::{Outcome, SkipReason};
 use crate::runtime::{BoxFuture, Runtime, at_once, within};
 
 /// A registered loader.
-pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> BoxFuture<'static, Result<V, E>> + Send + Sync>;
+pub(crate) type Loader<K, V, E> = Arc<dyn Fn(K) -> Loading<V, E> + Send + Sync>;
+
+/// A load under way.
+pub(crate) type Loading<V, E> = BoxFuture<'static, Result<Filled<V>, E>>;
 
 /// How far a read came without waiting.
 pub(crate) enum Start<V, E> {
@@ -43,15 +51,29 @@ impl<V, E> Start<V, E> {
 pub(super) const MOST_TURNS: usize = 4;
 
 /// A load that has not begun: called once, if at all, inside the load, so that its panic is contained too.
-pub(crate) trait Begin<V, E>: FnOnce() -> BoxFuture<'static, Result<V, E>> + Send + 'static {}
+pub(crate) trait Begin<V, E>: FnOnce() -> Loading<V, E> + Send + 'static {}
 
-impl<V, E, F: FnOnce() -> BoxFuture<'static, Result<V, E>> + Send + 'static> Begin<V, E> for F {}
+impl<V, E, F: FnOnce() -> Loading<V, E> + Send + 'static> Begin<V, E> for F {}
 
-/// A load by a closure.
+/// A load that says nothing of its value.
+pub(crate) fn plain<V, E>(load: impl Future<Output = Result<V, E>> + Send + 'static) -> Loading<V, E> {
+    Box::pin(async move { load.await.map(Filled::new) })
+}
+
+/// A load by a closure that says nothing of its value.
 pub(crate) fn once<F, Fut, V, E>(load: F) -> impl Begin<V, E>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<V, E>> + Send + 'static,
+{
+    move || plain(load())
+}
+
+/// A load by a closure that does.
+pub(crate) fn filling<F, Fut, V, E>(load: F) -> impl Begin<V, E>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Filled<V>, E>> + Send + 'static,
 {
     move || Box::pin(load())
 }
@@ -94,6 +116,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 Claim::Apart(SkipReason::Overloaded) => return Err(LoadError::Overloaded),
                 Claim::Apart(_) => break,
                 Claim::Lead(lead) => Some(lead),
+                Claim::Join(flying) if chain::is_loading(&flying.flight) => {
+                    return Err(LoadError::Recursive);
+                }
                 Claim::Join(flying) => match flying.wait().await {
                     Flown::Found(found) => return Ok(found),
                     Flown::Unshared => break,
@@ -129,20 +154,38 @@ impl<V: Send + Sync + 'static> Handle<V> {
         self.load_apart(&key, load, Outcome::Skip).await
     }
 
+    /// Loads for everybody, as soon as it is this load's turn.
+    fn take_off<E: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        lead: Lead<V>,
+        load: impl Begin<V, E>,
+    ) -> Start<V, E> {
+        match lead.turn_at_once() {
+            Ok(lead) => self.begin(lead, load),
+            Err(lead) => {
+                let seat = lead.seat();
+                self.carry(seat, wait_and_load(lead, load))
+            }
+        }
+    }
+
     /// Loads for everybody.
     ///
     /// Most loads end at their first poll, so nothing is prepared for waiting before that: no task, no timer, nobody to
     /// wake. What goes on is polled by this caller, for as long as it is alone with it.
-    fn take_off<E: Send + Sync + 'static>(
+    fn begin<E: Send + Sync + 'static>(
         self: &Arc<Self>,
         mut lead: Lead<V>,
         load: impl Begin<V, E>,
     ) -> Start<V, E> {
         lead.begin();
+        let inside = chain::enter(&lead.flight);
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            let mut load = load();
-            let first = at_once(&mut load);
-            (load, first)
+            inside.call(|| {
+                let mut load = load();
+                let first = at_once(&mut load);
+                (load, first)
+            })
         }));
         let load = match begun {
             Err(_) => return Start::Done(end(lead, Err(LoadError::Panicked))),
@@ -152,19 +195,31 @@ impl<V: Send + Sync + 'static> Handle<V> {
             Ok((load, None)) => load,
         };
         let seat = lead.seat();
+        self.engine().watch();
         let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
-        let work = async move {
-            let done = contain(&*runtime, limit, load).await;
+        self.carry(seat, async move {
+            let done = inside.run(contain(&*runtime, limit, load)).await;
             // Those who wait have it from the flight; an error is an event already.
             let _ = end(lead, done);
-        };
+        })
+    }
+
+    /// Sees `work` to its end, or into a task, and answers what came of it for the caller whose flight it is.
+    fn carry<E: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        seat: Flying<V>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Start<V, E> {
         let work = Box::pin(work.instrument(tracing::Span::current()));
+        let handle = self.clone();
         Start::Later(Box::pin(async move {
             match seat.carry(work).await {
                 Flown::Found(found) => Ok(found),
                 Flown::Failed(failure) => {
                     Err(typed(failure).expect("the flight that this caller leads fails with its error type"))
                 }
+                // It was taken from this caller, because it did not come as far as the load for too long.
+                Flown::Again if !handle.engine().is_closing() => Err(LoadError::TimedOut),
                 // The task was dropped: its runtime is going away.
                 Flown::Unshared | Flown::Again => Err(LoadError::ShuttingDown),
             }
@@ -191,9 +246,19 @@ impl<V: Send + Sync + 'static> Handle<V> {
     ) -> Result<Found<V>, LoadError<E>> {
         self.counters.read(outcome);
         let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
+        let gate = self.gate.clone();
         let (done, answer) = tokio::sync::oneshot::channel();
         let mut work: BoxFuture<'static, ()> = Box::pin(async move {
-            let _ = done.send(contain(&*runtime, limit, async move { load().await }).await);
+            let permit = match &gate {
+                Some(gate) => gate.enter(&*runtime, limit).await.map(Some),
+                None => Some(None),
+            };
+            let loaded = match permit {
+                Some(_permit) => contain(&*runtime, limit, async move { load().await }).await,
+                None => Err(LoadError::Overloaded),
+            };
+            // The caller may have gone away.
+            let _ = done.send(loaded);
         });
         if at_once(&mut work).is_none() {
             self.engine().runtime.spawn(work);
@@ -202,8 +267,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         if let Err(error) = &result {
             self.load_failed(key, error);
         }
-        result.map(|value| Found {
-            value: Arc::new(value),
+        result.map(|filled| Found {
+            value: Arc::new(filled.value),
             outcome,
             tier: None,
             age: std::time::Duration::ZERO,
@@ -228,25 +293,40 @@ pub(super) async fn renew<V: Send + Sync + 'static, E: Send + Sync + 'static>(
     load: impl Begin<V, E>,
 ) {
     // Another node may have refreshed already.
-    if let LookedUp::Nothing(mut lead) = lead.look_up().await {
-        lead.begin();
-        let (handle, load) = (lead.handle().clone(), async move { load().await });
-        let runtime = &*handle.engine().runtime;
-        let _ = end(lead, contain(runtime, handle.policy.load_timeout, load).await);
+    if let LookedUp::Nothing(lead) = lead.look_up().await {
+        wait_and_load(lead, load).await;
     }
 }
 
-/// Lands a flight with what its load ended with.
+/// Waits for the load's turn, and loads. What comes of it is for those on the flight; an error is an event.
+async fn wait_and_load<V: Send + Sync + 'static, E: Send + Sync + 'static>(
+    lead: Lead<V>,
+    load: impl Begin<V, E>,
+) {
+    let (handle, key) = (lead.handle().clone(), lead.key().clone());
+    match lead.turn().await {
+        Turn::Found(_) => {}
+        Turn::Overloaded(_) => handle.load_failed(&key, &LoadError::<E>::Overloaded),
+        Turn::Load(mut lead) => {
+            lead.begin();
+            let inside = chain::enter(&lead.flight);
+            let load = async move { load().await };
+            let done = inside.run(contain(&*handle.engine().runtime, handle.policy.load_timeout, load)).await;
+            let _ = end(lead, done);
+        }
+    }
+}
+
+/// Lands a flight with what its load ended with. Something stale is as good as a value.
 fn end<V: Send + Sync + 'static, E: Send + Sync + 'static>(
     lead: Lead<V>,
-    done: Result<V, LoadError<E>>,
+    done: Result<Filled<V>, LoadError<E>>,
 ) -> Result<Found<V>, LoadError<E>> {
     match done {
-        Ok(value) => Ok(lead.fill(Arc::new(value), &Fill::default())),
+        Ok(filled) => Ok(lead.fill(Arc::new(filled.value), &filled.fill)),
         Err(error) => {
             lead.handle().load_failed(lead.key(), &error);
-            lead.fail(untyped(&error));
-            Err(error)
+            lead.fail(untyped(&error)).ok_or(error)
         }
     }
 }
@@ -270,7 +350,9 @@ fn untyped<E: Send + Sync + 'static>(error: &LoadError<E>) -> Failure {
         LoadError::Loader(error) => Failure::Loader(error.clone()),
         LoadError::Panicked => Failure::Panicked,
         LoadError::TimedOut => Failure::TimedOut,
-        LoadError::Overloaded | LoadError::ShuttingDown => Failure::ShuttingDown,
+        LoadError::Overloaded => Failure::Overloaded,
+        // The one is the caller's own, and never lands a flight.
+        LoadError::Recursive | LoadError::ShuttingDown => Failure::ShuttingDown,
     }
 }
 
@@ -280,6 +362,7 @@ fn typed<E: Send + Sync + 'static>(failure: Failure) -> Option<LoadError<E>> {
         Failure::Loader(error) => LoadError::Loader(error.downcast::<E>().ok()?),
         Failure::Panicked => LoadError::Panicked,
         Failure::TimedOut => LoadError::TimedOut,
+        Failure::Overloaded => LoadError::Overloaded,
         Failure::ShuttingDown => LoadError::ShuttingDown,
     })
 }

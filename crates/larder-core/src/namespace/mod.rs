@@ -1,31 +1,43 @@
 //! Handles: what code holds to read and write a namespace.
 
 mod at_least;
+mod chain;
 mod claim;
+mod fetch;
+mod fill;
+mod flying;
 mod handle;
+mod lead;
 mod load;
 mod registry;
 mod reload;
 mod slot;
+mod store;
+mod turn;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::at_least::AtLeast;
-pub use self::claim::{Claim, Fill, Flown, Flying, Lead, LookedUp};
+pub use self::claim::Claim;
+pub use self::fill::{Fill, Filled};
+pub use self::flying::{Flown, Flying};
 pub(crate) use self::handle::Handle;
+pub use self::lead::{Lead, LookedUp};
 use self::load::Loader;
 pub use self::registry::Resource;
 pub(crate) use self::registry::{Registered, register};
 use self::reload::Reloader;
 pub(crate) use self::reload::{Reload, Reloads};
 pub use self::slot::{Slot, Updated};
+pub use self::turn::Turn;
 use crate::engine::{Engine, Invalidated};
 use crate::error::LoadError;
 use crate::key::{Key, KeyWriter, LoadKey, Probe, ToKey};
 use crate::log::{Epoch, Mode};
 use crate::outcome::{Outcome, Tier};
+use crate::runtime::BoxFuture;
 use crate::selector::Selector;
 
 /// Stands for the key type of a handle without a loader: any key will do.
@@ -120,8 +132,23 @@ impl<V: Send + Sync + 'static> Namespace<AnyKey, V, NoLoader> {
         F: Fn(K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let loader: Loader<K, V, E> = Arc::new(move |key| Box::pin(load(key)));
-        Namespace { handle: self.handle, loader: Some(loader), reloader: None, types: PhantomData }
+        self.with_loader(move |key| load::plain(load(key)))
+    }
+
+    /// As [`loader`](Self::loader), for one that also says how long each value is kept, and its tags.
+    pub fn loader_with<K, E, F, Fut>(self, load: F) -> Namespace<K, V, E>
+    where
+        F: Fn(K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Filled<V>, E>> + Send + 'static,
+    {
+        self.with_loader(move |key| Box::pin(load(key)))
+    }
+
+    fn with_loader<K, E>(
+        self,
+        load: impl Fn(K) -> BoxFuture<'static, Result<Filled<V>, E>> + Send + Sync + 'static,
+    ) -> Namespace<K, V, E> {
+        Namespace { handle: self.handle, loader: Some(Arc::new(load)), reloader: None, types: PhantomData }
     }
 }
 
@@ -180,6 +207,27 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
         }
         let name = self.handle.key(&key).to_key();
         Ok(self.handle.start(name, load::once(load)).end().await?.value)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a load that also says how long the value is kept, and its tags.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_with<F, Fut, E2>(
+        &self,
+        key: impl ToKey,
+        load: F,
+    ) -> Result<Arc<V>, LoadError<E2>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Filled<V>, E2>> + Send + 'static,
+        E2: Send + Sync + 'static,
+    {
+        if let Some(value) = self.handle.hit(&key) {
+            return Ok(value);
+        }
+        let name = self.handle.key(&key).to_key();
+        Ok(self.handle.start(name, load::filling(load)).end().await?.value)
     }
 
     /// The value of `key` if a tier has it, fresh or stale. Loads nothing, refreshes nothing.
@@ -255,6 +303,21 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     /// Sets how values become bytes in the remote tier. Default: [`Json`](crate::Json).
     pub fn codec(mut self, codec: impl crate::Codec<V>) -> Self {
         self.change_handle(|handle| handle.codec = Some(Arc::new(codec)));
+        self
+    }
+
+    /// Says which values mean "there is none": those are kept for the policy's
+    /// [`negative_ttl`](crate::Policy::negative_ttl). Default: `None` of an `Option` that serde can write; in
+    /// [`namespace_in_memory`](crate::Cache::namespace_in_memory) no value.
+    pub fn absent(mut self, absent: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self {
+        self.change_handle(|handle| handle.absent = Some(Arc::new(absent)));
+        self
+    }
+
+    /// Says by what an [adaptive ttl](crate::Policy::adaptive_ttl) knows that a value has not changed. Default: by its encoded
+    /// form, so values that never leave this process need this to learn.
+    pub fn content_hash(mut self, hash: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
+        self.change_handle(|handle| handle.content_hash = Some(Arc::new(hash)));
         self
     }
 

@@ -1,12 +1,12 @@
 //! Fills by hand: fenced like loads.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::claim::Fill;
-use super::handle::{Handle, Loaded};
+use super::fill::Fill;
+use super::handle::Handle;
+use super::store::{Held, Loaded, Storing};
 use crate::engine::{InMemory, Over};
-use crate::entry::Entry;
+use crate::entry::{Entry, Origin};
 use crate::key::{Key, Probe};
 use crate::log::Mark;
 use crate::policy::Lifetime;
@@ -46,13 +46,13 @@ impl<V: Send + Sync + 'static> Slot<V> {
         let loaded = Loaded {
             mark: self.mark,
             now,
-            life: self.handle.life(fill.ttl),
-            tags: fill.stored_tags(),
-            tags_fit: fill.tags_fit(),
+            fill,
             cost: now.since(self.started),
+            last: None,
             over: Over::Older(None),
+            lease: None,
         };
-        self.handle.store(&self.key, value, loaded).1
+        self.handle.store_loaded(&self.key, value, loaded).1
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     };
     let old = match in_memory {
         InMemory::Fresh(entry) | InMemory::Stale(entry) => Some(entry),
-        InMemory::Nothing => handle.fetch(&key).await,
+        InMemory::Expired(_) | InMemory::Nothing => handle.fetch(&key).await.entry(),
     };
     let Some(old) = old else { return Updated::Absent };
     let Ok(value) = old.value.clone().downcast::<V>() else { return Updated::Absent };
@@ -91,16 +91,15 @@ pub(super) async fn update<V: Send + Sync + 'static>(
     // As old as the value it was made from: the same epoch, what is left of its life. By the clock that readers go by, which
     // is a little behind: what has no fresh life left would be fresh by it.
     let (new, now) = (Arc::new(new), engine.clock.now());
-    let loaded = Loaded {
+    let origin = Origin {
         mark: Mark { n: old.seen(), epoch: old.epoch(), loaded: old.loaded() },
-        now,
-        life: remaining(&old, now),
-        tags: old.shared_tags(),
-        tags_fit: true,
-        cost: Duration::ZERO,
-        over: Over::Just(&old),
+        cost: old.cost(),
+        content: None,
+        home: handle.home(),
     };
-    let (_, stored) = handle.store(&key, new.clone(), loaded);
+    let entry = Entry::new(new.clone(), old.shared_tags(), now, remaining(&old, now), origin);
+    let storing = Storing { entry, now, tags_fit: true, over: Over::Just(&old), lease: Held::Breaks };
+    let (_, stored) = handle.store(&key, new.clone(), storing);
     if stored { Updated::Stored(new) } else { Updated::Overtaken }
 }
 

@@ -44,13 +44,18 @@ pub struct LeaseRequest {
     pub epoch: Epoch,
     /// How long the lease lives, unless it is extended.
     pub life: Duration,
-    /// The epoch of the value that the caller has seen and cannot use: that value is no answer.
-    pub rejected: Option<Epoch>,
+    /// How the value begins that the caller has seen and cannot use: that value is no answer. As many bytes as tell it from
+    /// any other ([`REJECTED_BYTES`]); not the epoch alone, because two loads with no invalidation between have the same.
+    pub rejected: Option<Bytes>,
     /// The token of a lease whose load is in vain, because what it began to read has been invalidated: it is taken over.
     pub vain: Option<u64>,
     /// Whom to wake: the number under which [`wakes`](super::Remote::wakes) was called.
     pub waiter: u64,
 }
+
+/// The bytes at the beginning of a value that tell it from others: the header, in which stand when it was stored, and
+/// checksums of key, tags and payload.
+pub const REJECTED_BYTES: usize = 88;
 
 /// What became of a [`LeaseRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,5 +6,5 @@ mod port;
 
 pub(crate) use self::breaker::{Breaker, Permit};
 pub use self::breaker::{BreakerOptions, BreakerState};
-pub use self::lease::{LeaseAnswer, LeaseRequest, Store, StoreLease, Values, Wake};
+pub use self::lease::{LeaseAnswer, LeaseRequest, REJECTED_BYTES, Store, StoreLease, Values, Wake};
 pub use self::port::{Cursor, Head, Link, PEEKED, Page, Remote, RemoteError, Round, Stored};

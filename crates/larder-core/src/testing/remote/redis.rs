@@ -447,7 +447,8 @@ impl TestRedis {
         self.on(at.server, |server, now| {
             let now_us = server.clock_us(now);
             if let Some(there) = server.data.get(key, now_us)
-                && epoch_of(there).is_some_and(|epoch| Some(epoch) != request.rejected)
+                && epoch_of(there).is_some()
+                && !request.rejected.as_ref().is_some_and(|rejected| there.starts_with(rejected))
             {
                 return LeaseAnswer::Value(there.clone());
             }

@@ -1,0 +1,170 @@
+//! Waiting for a load that somebody else leads, or that has moved to a task.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::Found;
+use super::handle::Handle;
+use crate::entry::Entry;
+use crate::flight::{Failure, Flight, Landing};
+use crate::key::Key;
+use crate::log::Verdict;
+use crate::outcome::{Outcome, Tier};
+use crate::runtime::{BoxFuture, within};
+
+/// A load that somebody else leads.
+pub struct Flying<V: Send + Sync + 'static> {
+    pub(super) handle: Arc<Handle<V>>,
+    pub(super) key: Key,
+    pub(super) flight: Arc<Flight>,
+    /// The local counter when this caller came.
+    pub(super) arrived: u64,
+}
+
+/// How somebody else's load ended, for one who waited.
+pub enum Flown<V> {
+    /// With a value that is good for this caller; or without one, and this is the stale value that may be served instead.
+    Found(Found<V>),
+    /// With an answer for its first caller alone: load apart.
+    Unshared,
+    /// Without anything this caller may have: claim again.
+    Again,
+    /// With an error.
+    Failed(Failure),
+}
+
+impl<V: Send + Sync + 'static> Flying<V> {
+    /// Waits for the load to end: at most as long as a load may take, and no longer than the policy's soft timeout if there
+    /// is something stale to serve.
+    ///
+    /// Cancel safe.
+    pub async fn wait(self) -> Flown<V> {
+        self.patiently(self.outcome()).await
+    }
+
+    async fn outcome(&self) -> Flown<V> {
+        match self.landed().await {
+            Some(landing) => self.take(landing),
+            None if self.flight.has_begun() => self.failed(Failure::TimedOut),
+            None => {
+                // Its leader was stopped on the way to the load: somebody else takes over.
+                self.handle.engine().flights.land(&self.key, &self.flight, Landing::Abandoned);
+                Flown::Again
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait), for one who wants nothing of it: no read, and counted as none.
+    pub(super) async fn over(self) {
+        self.landed().await;
+    }
+
+    /// How it landed; `None` if it takes longer than it may. The load's own timeout comes first; this is for a load that
+    /// blocks its thread, and for a leader who is not polled any more.
+    async fn landed(&self) -> Option<&Landing> {
+        let runtime = &*self.handle.engine().runtime;
+        loop {
+            let until = self.flight.until();
+            if let Ok(landing) = within(runtime, until.since(runtime.now()), self.flight.landing()).await {
+                return Some(landing);
+            }
+            // It may have come a step further meanwhile.
+            if self.flight.until() <= until {
+                return None;
+            }
+        }
+    }
+
+    /// What `work` ends with, or after the soft timeout something stale.
+    async fn patiently(&self, work: impl Future<Output = Flown<V>>) -> Flown<V> {
+        let Some(soft) = self.handle.policy.soft_timeout else { return work.await };
+        let mut work = pin!(work);
+        if let Ok(flown) = within(&*self.handle.engine().runtime, soft, work.as_mut()).await {
+            return flown;
+        }
+        match self.spare() {
+            Some(found) => Flown::Found(found),
+            None => work.await,
+        }
+    }
+
+    /// The leader's part: does the work of the flight until it lands, or has moved to a task and lands there. Answers what
+    /// the leader gets: the value as it was found, not as somebody else's.
+    pub(crate) async fn carry(self, work: BoxFuture<'static, ()>) -> Flown<V> {
+        let carried = async {
+            let runtime = &self.handle.engine().runtime;
+            tokio::select! {
+                biased;
+                () = self.flight.carry(runtime, work) => {}
+                // Work that has moved to a task wakes this caller only by landing.
+                _ = self.flight.landing() => {}
+            }
+            match self.flight.landing().await {
+                Landing::Value { entry, outcome, tier, stored, .. } => {
+                    self.seen_by(entry, *outcome, *tier, *stored)
+                }
+                // The work has counted its end.
+                Landing::Failed(failure) => match self.handle.spare(&self.key, &self.flight) {
+                    Some(found) => Flown::Found(found),
+                    None => Flown::Failed(failure.clone()),
+                },
+                Landing::Unshared => Flown::Unshared,
+                Landing::Abandoned => Flown::Again,
+            }
+        };
+        if self.handle.policy.soft_timeout.is_none() {
+            return carried.await;
+        }
+        let flown = self.patiently(carried).await;
+        if self.flight.landed().is_none() {
+            // Gone with something stale; the work goes on in a task.
+            self.flight.leave();
+        }
+        flown
+    }
+
+    fn take(&self, landing: &Landing) -> Flown<V> {
+        match landing {
+            Landing::Value { entry, outcome, tier, began, stored } => {
+                // Tags are known only now: was the result invalidated between the load's start and this arrival?
+                let engine = self.handle.engine();
+                let good = *began >= self.arrived
+                    || engine.node.check_since(self.key.as_bytes(), entry.tags(), *began) == Verdict::Valid;
+                if !good || !engine.node.serves(entry.loaded(), engine.clock.now()) {
+                    return Flown::Again;
+                }
+                let outcome = if *outcome == Outcome::Miss { Outcome::Coalesced } else { *outcome };
+                let flown = self.seen_by(entry, outcome, *tier, *stored);
+                if let Flown::Found(found) = &flown {
+                    self.handle.answered(self.key.as_bytes(), found);
+                }
+                flown
+            }
+            Landing::Failed(failure) => self.failed(failure.clone()),
+            Landing::Unshared => Flown::Unshared,
+            Landing::Abandoned => Flown::Again,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Flown<V> {
+        match self.spare() {
+            Some(found) => Flown::Found(found),
+            None => Flown::Failed(failure),
+        }
+    }
+
+    /// Something stale to serve instead of what the load brings, if there is any that still may be served. Counts as a read.
+    pub fn spare(&self) -> Option<Found<V>> {
+        let found = self.handle.spare(&self.key, &self.flight)?;
+        self.handle.answered(self.key.as_bytes(), &found);
+        Some(found)
+    }
+
+    fn seen_by(&self, entry: &Entry, outcome: Outcome, tier: Option<Tier>, stored: bool) -> Flown<V> {
+        let now = self.handle.engine().clock.now();
+        match self.handle.found(entry, tier, now) {
+            Some(found) => Flown::Found(Found { outcome, stored, ..found }),
+            None => Flown::Again,
+        }
+    }
+}
