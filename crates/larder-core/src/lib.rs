@@ -67,8 +67,8 @@ pub use self::log::{
     Append, Arrival, Author, Epoch, Lineage, LogState, Mode, NoEpoch, Opened, Record, RecordBody, Stamp,
 };
 pub use self::namespace::{
-    AnyKey, AtLeast, Claim, Fill, Filled, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace, NoLoader,
-    Resource, Slot, Turn, Updated,
+    AnyKey, AtLeast, Batch, Claim, Fill, Filled, Flown, Flying, Found, Hit, Lead, LookedUp, Namespace,
+    NoLoader, Resource, Slot, Turn, Updated,
 };
 pub use self::occasion::{
     Effect, FieldError, HandlerFailure, Occasion, OnError, PublishError, Published, Reaction, Rule,

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 pub use self::explain::{Culprit, Explained, Explanation};
 pub(crate) use self::gates::{Gate, Gates, Permit};
 pub use self::invalidate::{Delivery, Invalidated};
-pub(crate) use self::leases::{Lease, Leases};
+pub(crate) use self::leases::{Lease, Leases, Waiting};
 use self::remembered::Remembered;
 pub(crate) use self::remote_side::{Fetched, RemoteSide, STORE_LIMIT};
 pub(crate) use self::stores::Storage;

@@ -55,6 +55,13 @@ impl Inside {
     }
 }
 
+impl Inside {
+    /// The load is one for this flight too.
+    pub(super) fn and(self, flight: &Arc<Flight>) -> Self {
+        Inside(Arc::new(Link { flight: flight.clone(), around: Some(self.0) }))
+    }
+}
+
 // Shuttle's threads are one thread to the operating system: what one sets while it polls, another would see.
 #[cfg(larder_shuttle)]
 pub(super) fn is_loading(_: &Arc<Flight>) -> bool {

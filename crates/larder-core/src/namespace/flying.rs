@@ -99,19 +99,34 @@ impl<V: Send + Sync + 'static> Flying<V> {
                 // Work that has moved to a task wakes this caller only by landing.
                 _ = self.flight.landing() => {}
             }
-            match self.flight.landing().await {
-                Landing::Value { entry, outcome, tier, stored, .. } => {
-                    self.seen_by(entry, *outcome, *tier, *stored)
-                }
-                // The work has counted its end.
-                Landing::Failed(failure) => match self.handle.spare(&self.key, &self.flight) {
-                    Some(found) => Flown::Found(found),
-                    None => Flown::Failed(failure.clone()),
-                },
-                Landing::Unshared => Flown::Unshared,
-                Landing::Abandoned => Flown::Again,
-            }
+            self.led().await
         };
+        self.unless_left(carried).await
+    }
+
+    /// The leader's part, where the work is in a task already.
+    pub(super) async fn lead(self) -> Flown<V> {
+        self.unless_left(self.led()).await
+    }
+
+    /// How the flight landed, for its leader: the value as it was found, not as somebody else's.
+    async fn led(&self) -> Flown<V> {
+        match self.flight.landing().await {
+            Landing::Value { entry, outcome, tier, stored, .. } => {
+                self.seen_by(entry, *outcome, *tier, *stored)
+            }
+            // The work has counted its end.
+            Landing::Failed(failure) => match self.handle.spare(&self.key, &self.flight) {
+                Some(found) => Flown::Found(found),
+                None => Flown::Failed(failure.clone()),
+            },
+            Landing::Unshared => Flown::Unshared,
+            Landing::Abandoned => Flown::Again,
+        }
+    }
+
+    /// The leader waits for `carried`, or leaves with something stale.
+    async fn unless_left(&self, carried: impl Future<Output = Flown<V>>) -> Flown<V> {
         if self.handle.policy.soft_timeout.is_none() {
             return carried.await;
         }

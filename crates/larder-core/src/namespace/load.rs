@@ -245,25 +245,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         outcome: Outcome,
     ) -> Result<Found<V>, LoadError<E>> {
         self.counters.read(outcome);
-        let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
-        let gate = self.gate.clone();
-        let (done, answer) = tokio::sync::oneshot::channel();
-        let mut work: BoxFuture<'static, ()> = Box::pin(async move {
-            let permit = match &gate {
-                Some(gate) => gate.enter(&*runtime, limit).await.map(Some),
-                None => Some(None),
-            };
-            let loaded = match permit {
-                Some(_permit) => contain(&*runtime, limit, async move { load().await }).await,
-                None => Err(LoadError::Overloaded),
-            };
-            // The caller may have gone away.
-            let _ = done.send(loaded);
-        });
-        if at_once(&mut work).is_none() {
-            self.engine().runtime.spawn(work);
-        }
-        let result = answer.await.unwrap_or(Err(LoadError::ShuttingDown));
+        let result = self.contain_apart(async move { load().await }).await;
         if let Err(error) = &result {
             self.load_failed(key, error);
         }
@@ -278,7 +260,33 @@ impl<V: Send + Sync + 'static> Handle<V> {
         })
     }
 
-    fn load_failed<E>(&self, key: &Key, error: &LoadError<E>) {
+    /// Runs a load that is for its caller alone: in a task as soon as it has to wait, and counted as any other.
+    pub(super) async fn contain_apart<T: Send + 'static, E: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        load: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, LoadError<E>> {
+        let (runtime, limit) = (self.engine().runtime.clone(), self.policy.load_timeout);
+        let gate = self.gate.clone();
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let mut work: BoxFuture<'static, ()> = Box::pin(async move {
+            let permit = match &gate {
+                Some(gate) => gate.enter(&*runtime, limit).await.map(Some),
+                None => Some(None),
+            };
+            let loaded = match permit {
+                Some(_permit) => contain(&*runtime, limit, load).await,
+                None => Err(LoadError::Overloaded),
+            };
+            // The caller may have gone away.
+            let _ = done.send(loaded);
+        });
+        if at_once(&mut work).is_none() {
+            self.engine().runtime.spawn(work);
+        }
+        answer.await.unwrap_or(Err(LoadError::ShuttingDown))
+    }
+
+    pub(super) fn load_failed<E>(&self, key: &Key, error: &LoadError<E>) {
         self.engine().events.emit(|| Event::LoadFailed {
             key: key.clone(),
             reason: error.as_str(),
@@ -332,7 +340,7 @@ fn end<V: Send + Sync + 'static, E: Send + Sync + 'static>(
 }
 
 /// Runs a load; its panic and its slowness become errors.
-async fn contain<V, E>(
+pub(super) async fn contain<V, E>(
     runtime: &dyn Runtime,
     limit: std::time::Duration,
     load: impl Future<Output = Result<V, E>>,
@@ -345,7 +353,7 @@ async fn contain<V, E>(
     within(runtime, limit, contained).await.unwrap_or(Err(LoadError::TimedOut))
 }
 
-fn untyped<E: Send + Sync + 'static>(error: &LoadError<E>) -> Failure {
+pub(super) fn untyped<E: Send + Sync + 'static>(error: &LoadError<E>) -> Failure {
     match error {
         LoadError::Loader(error) => Failure::Loader(error.clone()),
         LoadError::Panicked => Failure::Panicked,
@@ -357,7 +365,7 @@ fn untyped<E: Send + Sync + 'static>(error: &LoadError<E>) -> Failure {
 }
 
 /// `None`: an error of another type.
-fn typed<E: Send + Sync + 'static>(failure: Failure) -> Option<LoadError<E>> {
+pub(super) fn typed<E: Send + Sync + 'static>(failure: Failure) -> Option<LoadError<E>> {
     Some(match failure {
         Failure::Loader(error) => LoadError::Loader(error.downcast::<E>().ok()?),
         Failure::Panicked => LoadError::Panicked,

@@ -1,6 +1,7 @@
 //! Handles: what code holds to read and write a namespace.
 
 mod at_least;
+mod batch;
 mod chain;
 mod claim;
 mod fetch;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::at_least::AtLeast;
+pub use self::batch::Batch;
 pub use self::claim::Claim;
 pub use self::fill::{Fill, Filled};
 pub use self::flying::{Flown, Flying};

@@ -6,14 +6,14 @@ use super::Found;
 use super::claim::GRACE;
 use super::fetch::Fetch;
 use super::lead::Lead;
-use crate::engine::{Fetched, Lease};
+use crate::engine::{Fetched, Lease, Waiting};
 use crate::entry::{Entry, Freshness};
 use crate::flight::Failure;
 use crate::log::Verdict;
 use crate::outcome::Tier;
 use crate::policy::defaults::LEASE_LIFE;
 use crate::remote::{LeaseAnswer, LeaseRequest};
-use crate::runtime::within;
+use crate::runtime::{Moment, within};
 
 /// Pauses between two questions for a lease that somebody else has: the first, and the longest. A ring comes sooner; these
 /// are for rings that were lost and for holders that are gone.
@@ -42,6 +42,66 @@ enum Obtained {
     Without,
 }
 
+/// What the remote tier said of a lease.
+enum Asked {
+    Obtained(Obtained),
+    Held(Held),
+}
+
+impl Asked {
+    fn without() -> Self {
+        Asked::Obtained(Obtained::Without)
+    }
+}
+
+/// Somebody else has it.
+struct Held {
+    waiting: Waiting,
+    left: Duration,
+}
+
+/// How far the asking has come.
+struct Asking {
+    token: u64,
+    give_up: Moment,
+    /// What is left of the time for calls to the remote tier.
+    budget: Duration,
+    pause: Duration,
+    vain: Option<u64>,
+    values: usize,
+}
+
+impl Asking {
+    fn new<V: Send + Sync + 'static>(lead: &Lead<V>) -> Self {
+        let engine = lead.handle.engine();
+        let now = engine.runtime.now();
+        let budget = engine.remote.as_ref().map_or(Duration::ZERO, |remote| remote.budget);
+        Asking {
+            token: engine.runtime.random(),
+            give_up: now.plus(lead.handle.policy.load_timeout),
+            budget: lead.asked.map_or(budget, |asked| budget.saturating_sub(now.since(asked))),
+            pause: ASK_AGAIN.0,
+            vain: None,
+            values: 0,
+        }
+    }
+
+    /// What comes after a wait is not a part of the read's budget.
+    fn has_waited(&mut self, budget: Duration) {
+        self.budget = budget;
+        self.pause = (self.pause * 2).min(ASK_AGAIN.1);
+    }
+}
+
+/// What comes of the first half of a turn, the lease.
+pub(super) enum FirstTurn<V: Send + Sync + 'static> {
+    Found(Found<V>),
+    /// It has its lease, or needs none.
+    Load(Lead<V>),
+    /// Another process is at it.
+    Later(Lead<V>),
+}
+
 impl<V: Send + Sync + 'static> Lead<V> {
     /// A load that needs no lease and finds a place at once need not wait for its turn.
     ///
@@ -67,28 +127,62 @@ impl<V: Send + Sync + 'static> Lead<V> {
     /// this process. For each of the two at most as long as a load may take.
     ///
     /// Cancel safe: dropped, the lead passes on to one of those who wait.
-    pub async fn turn(mut self) -> Turn<V> {
+    pub async fn turn(self) -> Turn<V> {
+        let mut lead = match self.leased().await {
+            FirstTurn::Found(found) => return Turn::Found(found),
+            FirstTurn::Load(lead) | FirstTurn::Later(lead) => lead,
+        };
+        let Some(gate) = lead.handle.gate.clone() else { return Turn::Load(lead) };
+        let runtime = lead.handle.engine().runtime.clone();
+        match gate.enter(&*runtime, lead.handle.policy.load_timeout).await {
+            Some(permit) => {
+                lead.permit = Some(permit);
+                Turn::Load(lead)
+            }
+            None => Turn::Overloaded(lead.fail(Failure::Overloaded)),
+        }
+    }
+
+    /// The first half of it: never [`FirstTurn::Later`].
+    pub(super) async fn leased(mut self) -> FirstTurn<V> {
+        self.sets_out();
+        if !self.wants_lease() {
+            return FirstTurn::Load(self);
+        }
+        let obtained = self.obtain().await;
+        self.with(obtained)
+    }
+
+    /// Asks for a lease once, and waits for nobody.
+    pub(super) async fn first_turn(mut self) -> FirstTurn<V> {
+        self.sets_out();
+        if !self.wants_lease() {
+            return FirstTurn::Load(self);
+        }
+        let mut asking = Asking::new(&self);
+        match self.ask(&mut asking).await {
+            Asked::Held(_) => FirstTurn::Later(self),
+            Asked::Obtained(obtained) => self.with(obtained),
+        }
+    }
+
+    fn with(mut self, obtained: Obtained) -> FirstTurn<V> {
+        match obtained {
+            Obtained::Lease(lease) => self.lease = Some(lease),
+            Obtained::Without => {}
+            Obtained::Entry(entry) => {
+                return self.share(entry, Some(Tier::Remote)).map_or_else(FirstTurn::Load, FirstTurn::Found);
+            }
+        }
+        FirstTurn::Load(self)
+    }
+
+    /// On the way to the load somebody looks after those who wait.
+    fn sets_out(&self) {
+        let engine = self.handle.engine();
         let limit = self.handle.policy.load_timeout;
-        let engine = self.handle.engine().clone();
         self.flight.prepares(engine.runtime.now().plus(limit * 2 + GRACE));
         engine.watch();
-        if self.wants_lease() {
-            match self.obtain().await {
-                Obtained::Lease(lease) => self.lease = Some(lease),
-                Obtained::Without => {}
-                Obtained::Entry(entry) => match self.share(entry, Some(Tier::Remote)) {
-                    Ok(found) => return Turn::Found(found),
-                    Err(lead) => self = lead,
-                },
-            }
-        }
-        if let Some(gate) = self.handle.gate.clone() {
-            match gate.enter(&*engine.runtime, limit).await {
-                Some(permit) => self.permit = Some(permit),
-                None => return Turn::Overloaded(self.fail(Failure::Overloaded)),
-            }
-        }
-        Turn::Load(self)
     }
 
     fn wants_lease(&self) -> bool {
@@ -97,45 +191,61 @@ impl<V: Send + Sync + 'static> Lead<V> {
 
     async fn obtain(&mut self) -> Obtained {
         let engine = self.handle.engine().clone();
-        let (Some(remote), runtime) = (&engine.remote, &*engine.runtime) else { return Obtained::Without };
-        let began = runtime.now();
-        let give_up = began.plus(self.handle.policy.load_timeout);
-        // What the look-up has left of this read's budget; after a wait it is another matter.
-        let mut budget =
-            self.asked.map_or(remote.budget, |asked| remote.budget.saturating_sub(began.since(asked)));
-        let mut pause = ASK_AGAIN.0;
-        let token = runtime.random();
-        let (mut vain, mut values) = (None, 0);
+        let mut asking = Asking::new(self);
+        loop {
+            let held = match self.ask(&mut asking).await {
+                Asked::Obtained(obtained) => return obtained,
+                Asked::Held(held) => held,
+            };
+            let left = asking.give_up.since(engine.runtime.now());
+            let patience = asking.pause.min(held.left).min(left).max(Duration::from_millis(1));
+            if within(&*engine.runtime, patience, held.waiting.rung()).await == Ok(false) {
+                return Obtained::Without;
+            }
+            asking.has_waited(engine.remote.as_ref().map_or(Duration::ZERO, |remote| remote.budget));
+        }
+    }
+
+    /// Asks for the lease, until it is clear whether somebody else has it.
+    async fn ask(&mut self, asking: &mut Asking) -> Asked {
+        let engine = self.handle.engine().clone();
+        let (Some(remote), runtime) = (&engine.remote, &*engine.runtime) else { return Asked::without() };
         loop {
             let now = runtime.now();
             // Without a position nothing that is loaded goes to the remote tier, where others would wait for it.
-            let Some(epoch) = engine.node.mark(now).epoch else { return Obtained::Without };
-            if now >= give_up || budget.is_zero() || engine.is_closing() {
-                return Obtained::Without;
+            let Some(epoch) = engine.node.mark(now).epoch else { return Asked::without() };
+            if now >= asking.give_up || asking.budget.is_zero() || engine.is_closing() {
+                return Asked::without();
             }
-            let rejected = self.rejected.clone();
-            let waiter = engine.leases.waiter();
-            let request = LeaseRequest { token, epoch, life: LEASE_LIFE, rejected, vain, waiter };
+            let request = LeaseRequest {
+                token: asking.token,
+                epoch,
+                life: LEASE_LIFE,
+                rejected: self.rejected.clone(),
+                vain: asking.vain,
+                waiter: engine.leases.waiter(),
+            };
             // From before the question on: the holder may be done before the answer is here.
             let waiting = engine.wait_for_lease(&self.key);
             // Granted or not, without an answer it is given back.
-            let lease = engine.ask_lease(&self.key, token);
-            let answer = remote.lease(runtime, self.key.as_bytes(), &request, budget).await;
-            let Some(answer) = answer else { return Obtained::Without };
+            let lease = engine.ask_lease(&self.key, asking.token);
+            let answer = remote.lease(runtime, self.key.as_bytes(), &request, asking.budget).await;
+            let Some(answer) = answer else { return Asked::without() };
             match answer {
-                LeaseAnswer::Granted => return Obtained::Lease(lease.granted(give_up.plus(LEASE_LIFE))),
+                LeaseAnswer::Granted => {
+                    return Asked::Obtained(Obtained::Lease(lease.granted(asking.give_up.plus(LEASE_LIFE))));
+                }
                 LeaseAnswer::Value(bytes) => {
                     lease.ended();
-                    values += 1;
-                    if values > MOST_VALUES {
-                        return Obtained::Without;
+                    asking.values += 1;
+                    if asking.values > MOST_VALUES {
+                        return Asked::without();
                     }
-                    let fetched = Fetched::read(self.key.as_bytes(), &bytes);
-                    match self.handle.read(&self.key, fetched) {
+                    match self.handle.read(&self.key, Fetched::read(self.key.as_bytes(), &bytes)) {
                         Fetch::Entry(entry, head) => {
                             self.rejected = Some(head);
                             if self.is_good(&entry) {
-                                return Obtained::Entry(entry);
+                                return Asked::Obtained(Obtained::Entry(entry));
                             }
                             self.knows(&entry, Tier::Remote);
                         }
@@ -145,18 +255,12 @@ impl<V: Send + Sync + 'static> Lead<V> {
                 LeaseAnswer::Held { token: holder, epoch, left } => {
                     lease.ended();
                     // What the holder loads is dead on arrival: not to be waited for.
-                    if engine.node.check_remote(self.key.as_bytes(), &[], epoch).0 == Verdict::Dead {
-                        vain = Some(holder);
-                        continue;
+                    if engine.node.check_remote(self.key.as_bytes(), &[], epoch).0 != Verdict::Dead {
+                        return Asked::Held(Held { waiting, left });
                     }
-                    let patience = pause.min(left).min(give_up.since(now)).max(Duration::from_millis(1));
-                    if within(runtime, patience, waiting.rung()).await == Ok(false) {
-                        return Obtained::Without;
-                    }
-                    pause = (pause * 2).min(ASK_AGAIN.1);
+                    asking.vain = Some(holder);
                 }
             }
-            budget = remote.budget;
         }
     }
 
