@@ -71,7 +71,7 @@ mod tests {
     use crate::runtime::{BoxFuture, at_once};
     use crate::testing::ManualRuntime;
 
-    fn enter<'a>(gate: &Arc<Gate>, runtime: &Arc<ManualRuntime>) -> BoxFuture<'static, Option<Permit>> {
+    fn enter(gate: &Arc<Gate>, runtime: &Arc<ManualRuntime>) -> BoxFuture<'static, Option<Permit>> {
         let (gate, runtime) = (gate.clone(), runtime.clone());
         Box::pin(async move { gate.enter(&*runtime, Duration::from_secs(1)).await })
     }

@@ -41,6 +41,9 @@ use crate::stats::{Counters, Stats};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+/// By so much two processes may differ about when something was stored: each reckons with the server's clock.
+pub(crate) const CLOCKS_DIFFER: Duration = Duration::from_millis(250);
+
 pub(crate) struct Engine {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: CoarseClock,
@@ -209,7 +212,12 @@ impl Engine {
                 !(there.newer_than(&new) && there.freshness(now) == Freshness::Fresh && valid(there))
             }
             (Over::Promoted, Some(there)) => {
-                let since = there.stored >= new.stored && there.freshness(now) != Freshness::Expired;
+                let since = match there.freshness(now) {
+                    Freshness::Fresh => there.stored >= new.stored,
+                    // The same load, perhaps, which memory was to serve no longer without asking.
+                    Freshness::Stale => there.stored.since(new.stored) > CLOCKS_DIFFER,
+                    Freshness::Expired => false,
+                };
                 new.newer_than(there) || !(since && valid(there))
             }
         })

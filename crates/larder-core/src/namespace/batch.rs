@@ -24,7 +24,10 @@ use crate::outcome::{Outcome, SkipReason};
 use crate::runtime::{BoxFuture, at_once};
 
 /// The answers to a batch, in the order of its keys. `None`: the loader knows of no such key.
-pub type Batch<V, E> = Vec<Result<Option<Arc<V>>, LoadError<E>>>;
+pub type Batch<V, E> = Vec<Row<V, E>>;
+
+/// The answer to one key of a batch.
+type Row<V, E> = Result<Option<Arc<V>>, LoadError<E>>;
 
 /// What the load of a batch answers: for each key it knows a value, or why there is none.
 type Rows<Q, V, E> = Vec<(Q, Result<Filled<V>, E>)>;
@@ -120,7 +123,7 @@ struct Led<Q, V: Send + Sync + 'static> {
 
 /// What has become of the keys of a batch.
 struct Asked<Q, V: Send + Sync + 'static, E> {
-    answers: Vec<Option<Result<Option<Arc<V>>, LoadError<E>>>>,
+    answers: Vec<Option<Row<V, E>>>,
     leads: Vec<Led<Q, V>>,
     refreshes: Vec<Led<Q, V>>,
     joins: Vec<(usize, Flying<V>)>,
@@ -325,7 +328,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         let (mut missing, mut refreshes) = (Vec::new(), Vec::new());
         for (Led { at, key, mut lead }, fetched) in led.into_iter().zip(fetched) {
-            lead.asked = Some(asked);
+            lead.gathered().asked = Some(asked);
             let fetch = self.read(lead.key(), fetched);
             match lead.looked_up(fetch) {
                 LookedUp::Found(_) => {}

@@ -27,6 +27,10 @@ use crate::runtime::Moment;
 /// How long after its limit a flight is given, before those who wait lose patience.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
 
+/// How long a leader may take for the steps before the load, beside the budget for the remote tier. They take microseconds;
+/// this is for a thread that does not get its turn. After that somebody else takes over.
+const STOPPED: Duration = Duration::from_secs(1);
+
 /// What whoever reads a key has to do.
 #[must_use = "a Lead that is dropped sends those who wait for it away empty-handed"]
 pub enum Claim<V: Send + Sync + 'static> {
@@ -51,14 +55,6 @@ fn arrival(engine: &Engine, now: Moment) -> u64 {
     if engine.node.serves_any(now) { engine.node.n() } else { u64::MAX }
 }
 
-/// What memory has to say before anybody loads.
-enum Memory<V: Send + Sync + 'static> {
-    /// This is the answer.
-    Answer(Claim<V>),
-    /// Load. Here is what may be served if that fails, or what was learned from what was there.
-    Load(Option<Entry>),
-}
-
 /// Claims the bytes of a key.
 pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Probe<'_>) -> Claim<V> {
     let engine = handle.engine();
@@ -67,10 +63,10 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
     }
     let now = engine.clock.now();
     let arrived = arrival(engine, now);
-    let old = match in_memory(handle, key, now) {
-        Memory::Answer(claim) => return claim,
-        Memory::Load(old) => old,
-    };
+    let mut old = None;
+    if let Some(claim) = in_memory(handle, key, now, &mut old) {
+        return claim;
+    }
     if engine.uncacheable.has(key, now) {
         return Claim::Apart(SkipReason::Uncacheable);
     }
@@ -96,29 +92,39 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
     }
 }
 
-/// What to do by what memory has.
-fn in_memory<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Probe<'_>, now: Moment) -> Memory<V> {
+/// The answer that memory has. If it has none, `old` is what may be served if the load fails, or what was learned from what
+/// was there.
+fn in_memory<V: Send + Sync + 'static>(
+    handle: &Arc<Handle<V>>,
+    key: &Probe<'_>,
+    now: Moment,
+    old: &mut Option<Entry>,
+) -> Option<Claim<V>> {
     if !handle.uses_memory() {
-        return Memory::Load(None);
+        return None;
     }
     let engine = handle.engine();
     let (entry, is_fresh) = match engine.in_memory(key, now) {
         InMemory::Fresh(entry) => (entry, true),
         InMemory::Stale(entry) => (entry, false),
-        InMemory::Expired(entry) => return Memory::Load(Some(entry)),
-        InMemory::Nothing => return Memory::Load(None),
+        InMemory::Expired(entry) => {
+            *old = Some(entry);
+            return None;
+        }
+        InMemory::Nothing => return None,
     };
-    let Some(found) = handle.found(&entry, Some(Tier::Memory), now) else { return Memory::Load(None) };
+    let found = handle.found(&entry, Some(Tier::Memory), now)?;
     let rests = engine.resting.has(key, now);
     if !is_fresh && !rests && !handle.revalidates(&entry, now) {
-        return Memory::Load(Some(entry));
+        *old = Some(entry);
+        return None;
     }
     handle.answered(&key.bytes(), &found);
     if is_fresh && (rests || !is_due(handle, &entry, now)) {
-        return Memory::Answer(Claim::Found(found));
+        return Some(Claim::Found(found));
     }
     let lead = if rests { None } else { refresh(handle, key.to_key(), &entry, Tier::Memory) };
-    Memory::Answer(Claim::Stale(found, lead))
+    Some(Claim::Stale(found, lead))
 }
 
 /// Is a fresh entry to be refreshed already?
@@ -130,7 +136,7 @@ fn is_due<V: Send + Sync + 'static>(handle: &Handle<V>, entry: &Entry, now: Mome
 fn board<V: Send + Sync + 'static>(handle: &Handle<V>, key: &Key, now: Moment) -> Boarding {
     let engine = handle.engine();
     let budget = engine.remote.as_ref().map_or(Duration::ZERO, |remote| remote.budget);
-    engine.flights.board(key, &engine.runtime, now.plus(budget + GRACE))
+    engine.flights.board(key, &engine.runtime, now.plus(budget + STOPPED))
 }
 
 /// Leave to refresh `key`, unless somebody loads it already. `old` is what there is of it.

@@ -36,11 +36,14 @@ pub(crate) struct Handle<V> {
     /// Does a value say "there is none"? `None`: no value does.
     pub(crate) absent: Option<Judge<V>>,
     /// What tells whether a load has found anything new; `None`: the encoded value.
-    pub(crate) content_hash: Option<Arc<dyn Fn(&V) -> u64 + Send + Sync>>,
+    pub(crate) content_hash: Option<Hash<V>>,
     /// Bounds the loads.
     pub(super) gate: Option<Arc<Gate>>,
     pub(super) use_memory: bool,
 }
+
+/// What a value is known by.
+pub(crate) type Hash<V> = Arc<dyn Fn(&V) -> u64 + Send + Sync>;
 
 /// Says something of a value.
 pub(crate) type Judge<V> = Arc<dyn Fn(&V) -> bool + Send + Sync>;

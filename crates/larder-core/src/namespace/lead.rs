@@ -12,7 +12,7 @@ use super::fill::Fill;
 use super::flying::Flying;
 use super::handle::Handle;
 use super::store::Loaded;
-use crate::engine::{InMemory, Lease, Over, Permit};
+use crate::engine::{CLOCKS_DIFFER, InMemory, Lease, Over, Permit};
 use crate::entry::{Entry, Freshness};
 use crate::flight::{Failure, Flight, Landing};
 use crate::key::{Key, Probe};
@@ -31,6 +31,13 @@ pub struct Lead<V: Send + Sync + 'static> {
     started: Moment,
     pub(super) refresh: bool,
     landed: bool,
+    /// What it has gathered on the way. A load without a remote tier, a past and a bound gathers nothing.
+    gathered: Option<Box<Gathered>>,
+}
+
+/// What a lead knows and holds.
+#[derive(Default)]
+pub(super) struct Gathered {
     /// What is to be refreshed is fresh still, and was stored at that moment: as old is no news.
     early: Option<Moment>,
     /// What the last load is remembered by.
@@ -57,21 +64,20 @@ impl<V: Send + Sync + 'static> Lead<V> {
     pub(super) fn new(handle: Arc<Handle<V>>, key: Key, flight: Arc<Flight>, now: Moment) -> Self {
         // Until `begin` says better: whoever fills without it has read its data after this, and not before.
         let mark = handle.engine().node.mark(now);
-        Lead {
-            handle,
-            key,
-            flight,
-            mark,
-            started: now,
-            refresh: false,
-            landed: false,
-            early: None,
-            content: None,
-            rejected: None,
-            asked: None,
-            lease: None,
-            permit: None,
-        }
+        Lead { handle, key, flight, mark, started: now, refresh: false, landed: false, gathered: None }
+    }
+
+    pub(super) fn gathered(&mut self) -> &mut Gathered {
+        self.gathered.get_or_insert_default()
+    }
+
+    /// When the remote tier was first asked.
+    pub(super) fn asked(&self) -> Option<Moment> {
+        self.gathered.as_ref().and_then(|gathered| gathered.asked)
+    }
+
+    fn take_lease(&mut self) -> Option<Lease> {
+        self.gathered.as_mut().and_then(|gathered| gathered.lease.take())
     }
 
     pub(super) fn for_refresh(mut self) -> Self {
@@ -82,9 +88,11 @@ impl<V: Send + Sync + 'static> Lead<V> {
     /// There is, or was, this of the key: served if the load fails, if it may be then, and of use to the next one.
     pub(super) fn knows(&mut self, old: &Entry, tier: Tier) {
         if self.refresh && old.is_fresh(self.started) {
-            self.early = Some(old.stored);
+            self.gathered().early = Some(old.stored);
         }
-        self.content = old.content().or(self.content);
+        if let Some(content) = old.content() {
+            self.gathered().content = Some(content);
+        }
         if self.handle.policy.stale_window() > Duration::ZERO {
             self.flight.set_spare(old.clone(), tier);
         }
@@ -121,7 +129,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         if !self.has_remote() {
             return LookedUp::Nothing(self);
         }
-        self.asked = Some(self.handle.engine().runtime.now());
+        self.gathered().asked = Some(self.handle.engine().runtime.now());
         let fetched = self.handle.fetch(&self.key).await;
         self.looked_up(fetched)
     }
@@ -130,11 +138,11 @@ impl<V: Send + Sync + 'static> Lead<V> {
     pub(super) fn looked_up(mut self, fetched: Fetch) -> LookedUp<V> {
         let entry = match fetched {
             Fetch::Entry(entry, head) => {
-                self.rejected = Some(head);
+                self.gathered().rejected = Some(head);
                 entry
             }
             Fetch::Rejected(head) => {
-                self.rejected = head;
+                self.gathered().rejected = head;
                 return LookedUp::Nothing(self);
             }
         };
@@ -162,9 +170,9 @@ impl<V: Send + Sync + 'static> Lead<V> {
         if !self.refresh {
             return true;
         }
-        // Both times went through the server's clock, and are a little off.
-        let a_little = (entry.life().fresh_for / 10).min(Duration::from_millis(250));
-        let is_later = self.early.is_none_or(|stored| entry.stored.since(stored) > a_little);
+        let a_little = (entry.life().fresh_for / 10).min(CLOCKS_DIFFER);
+        let early = self.gathered.as_ref().and_then(|gathered| gathered.early);
+        let is_later = early.is_none_or(|stored| entry.stored.since(stored) > a_little);
         entry.freshness(now) == Freshness::Fresh && is_later
     }
 
@@ -187,7 +195,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         self.mark = engine.node.mark(self.started);
         let until = self.started.plus(self.handle.policy.load_timeout);
         self.flight.begins(until.plus(GRACE));
-        if let Some(lease) = &self.lease {
+        if let Some(lease) = self.gathered.as_ref().and_then(|gathered| gathered.lease.as_ref()) {
             lease.work_until(until.plus(crate::engine::STORE_LIMIT));
         }
     }
@@ -198,14 +206,15 @@ impl<V: Send + Sync + 'static> Lead<V> {
         let (mark, now) = (self.mark, engine.runtime.now());
         let cost = now.since(self.started);
         self.handle.counters.load_ended(cost, true);
+        let lease = self.take_lease();
         let loaded = Loaded {
             mark,
             now,
             fill,
             cost,
-            last: self.content,
+            last: self.gathered.as_ref().and_then(|gathered| gathered.content),
             over: Over::Older(Some(&self.flight)),
-            lease: self.lease.take(),
+            lease,
         };
         let (entry, stored) = self.handle.store_loaded(&self.key, value.clone(), loaded);
         engine.uncacheable.forget(&self.key, now);
@@ -245,7 +254,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         if !self.is_for_nobody() {
             self.handle.counters.read(Outcome::Miss);
         }
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.take_lease() {
             lease.apart();
         }
         self.land(Landing::Unshared);

@@ -79,7 +79,7 @@ impl Asking {
         Asking {
             token: engine.runtime.random(),
             give_up: now.plus(lead.handle.policy.load_timeout),
-            budget: lead.asked.map_or(budget, |asked| budget.saturating_sub(now.since(asked))),
+            budget: lead.asked().map_or(budget, |asked| budget.saturating_sub(now.since(asked))),
             pause: ASK_AGAIN.0,
             vain: None,
             values: 0,
@@ -115,7 +115,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
             None => Ok(self),
             Some(gate) => match gate.enter_at_once() {
                 Some(permit) => {
-                    self.permit = Some(permit);
+                    self.gathered().permit = Some(permit);
                     Ok(self)
                 }
                 None => Err(self),
@@ -136,7 +136,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
         let runtime = lead.handle.engine().runtime.clone();
         match gate.enter(&*runtime, lead.handle.policy.load_timeout).await {
             Some(permit) => {
-                lead.permit = Some(permit);
+                lead.gathered().permit = Some(permit);
                 Turn::Load(lead)
             }
             None => Turn::Overloaded(lead.fail(Failure::Overloaded)),
@@ -168,7 +168,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
 
     fn with(mut self, obtained: Obtained) -> FirstTurn<V> {
         match obtained {
-            Obtained::Lease(lease) => self.lease = Some(lease),
+            Obtained::Lease(lease) => self.gathered().lease = Some(lease),
             Obtained::Without => {}
             Obtained::Entry(entry) => {
                 return self.share(entry, Some(Tier::Remote)).map_or_else(FirstTurn::Load, FirstTurn::Found);
@@ -221,7 +221,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
                 token: asking.token,
                 epoch,
                 life: LEASE_LIFE,
-                rejected: self.rejected.clone(),
+                rejected: self.gathered().rejected.clone(),
                 vain: asking.vain,
                 waiter: engine.leases.waiter(),
             };
@@ -243,13 +243,13 @@ impl<V: Send + Sync + 'static> Lead<V> {
                     }
                     match self.handle.read(&self.key, Fetched::read(self.key.as_bytes(), &bytes)) {
                         Fetch::Entry(entry, head) => {
-                            self.rejected = Some(head);
+                            self.gathered().rejected = Some(head);
                             if self.is_good(&entry) {
                                 return Asked::Obtained(Obtained::Entry(entry));
                             }
                             self.knows(&entry, Tier::Remote);
                         }
-                        Fetch::Rejected(head) => self.rejected = head,
+                        Fetch::Rejected(head) => self.gathered().rejected = head,
                     }
                 }
                 LeaseAnswer::Held { token: holder, epoch, left } => {

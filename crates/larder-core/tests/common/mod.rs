@@ -14,7 +14,7 @@ use larder_core::testing::{ManualRuntime, Recorder, TestRemote};
 use larder_core::units::{HOUR, MIB, SECOND};
 use larder_core::{
     AnyKey, BreakerOptions, Cache, CacheBuilder, Claim, Fill, Flown, Lead, LookedUp, Namespace, NoLoader,
-    Policy, Runtime, Selector,
+    Policy, Runtime, Selector, Turn,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -249,7 +249,12 @@ async fn refresh(lead: Lead<u64>, source: Arc<Source>) {
     }
 }
 
-async fn fill(mut lead: Lead<u64>, source: Arc<Source>) -> u64 {
+async fn fill(lead: Lead<u64>, source: Arc<Source>) -> u64 {
+    let mut lead = match lead.turn().await {
+        Turn::Load(lead) => lead,
+        Turn::Found(found) => return *found.value,
+        Turn::Overloaded(_) => panic!("nothing bounds the loads"),
+    };
     lead.begin();
     let value = source.read().await.unwrap();
     *lead.fill(Arc::new(value), &Fill::new().tags(vec![TAG.to_owned()])).value
