@@ -54,6 +54,10 @@ mod weigh;
 
 pub use self::builder::{CacheBuilder, RemoteConfig};
 pub use self::cache::Cache;
+#[cfg(feature = "msgpack")]
+pub use self::codec::MsgPack;
+#[cfg(feature = "postcard")]
+pub use self::codec::Postcard;
 pub use self::codec::{Codec, CodecError, Json, Raw};
 pub use self::engine::{Culprit, Delivery, Explained, Explanation, Invalidated, Swept};
 pub use self::envelope::{EPOCH_OFFSET, Reject};
