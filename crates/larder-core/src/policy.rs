@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::codec::Compression;
 use crate::units::{DAY, MINUTE, SECOND};
 
 /// How entries are kept. Small, comparable, combined by its setters.
@@ -22,6 +23,7 @@ pub struct Policy {
     pub(crate) memory: bool,
     pub(crate) remote: bool,
     pub(crate) replica_lag: Duration,
+    pub(crate) compression: Option<Compression>,
 }
 
 impl Policy {
@@ -48,6 +50,7 @@ impl Policy {
             memory: true,
             remote: true,
             replica_lag: Duration::ZERO,
+            compression: None,
         }
     }
 
@@ -94,6 +97,12 @@ impl Policy {
     /// Values above so many bytes are returned but not stored. Default: 2 MiB.
     pub fn max_stored_size(mut self, bytes: usize) -> Self {
         self.max_stored_size = bytes;
+        self
+    }
+
+    /// Entries are compressed in the remote tier. Default: they are not.
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
         self
     }
 
@@ -156,6 +165,13 @@ impl Policy {
                 option: "jitter",
                 value: self.jitter.to_string(),
                 rule: "a part of the ttl, 0 to 1",
+            });
+        }
+        if let Some(level) = self.compression.and_then(|c| c.bad_level()) {
+            return Err(PolicyError {
+                option: "compress",
+                value: format!("zstd level {level}"),
+                rule: "a level from 1 to 19",
             });
         }
         if !self.memory && !self.remote {

@@ -1,5 +1,6 @@
 //! How values become bytes for a remote tier, and back.
 
+mod compress;
 #[cfg(any(feature = "msgpack", feature = "postcard"))]
 mod guard;
 #[cfg(feature = "msgpack")]
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::compress::Compression;
+pub(crate) use self::compress::{pack, unpack};
 #[cfg(feature = "msgpack")]
 pub use self::msgpack::MsgPack;
 #[cfg(feature = "postcard")]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Found, Hit};
-use crate::codec::Codec;
+use crate::codec::{Codec, pack, unpack};
 use crate::engine::{Engine, Fetched, InMemory, Invalidated, Over, Storage};
 use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Home, Tags};
 use crate::envelope::{Envelope, Reject};
@@ -279,7 +279,14 @@ impl<V: Send + Sync + 'static> Handle<V> {
             self.counters.count(Count::Unverified);
             return None;
         }
-        let Ok(value) = codec.decode(&envelope.payload) else {
+        let payload = match unpack(envelope.compression, &envelope.payload, self.policy.max_stored_size) {
+            Ok(payload) => payload,
+            Err(reject) => {
+                rejected(reject);
+                return None;
+            }
+        };
+        let Ok(value) = codec.decode(&payload) else {
             rejected(Reject::Decode);
             return None;
         };
@@ -432,16 +439,19 @@ impl<V: Send + Sync + 'static> Handle<V> {
             if let Err(error) = codec.encode(&value, &mut payload) {
                 return failed(error.to_string());
             }
+            let policy = &handle.policy;
+            let (compression, payload) = pack(payload, policy.compression.as_ref(), policy.max_stored_size);
             let envelope = Envelope {
                 key: Bytes::copy_from_slice(key.as_bytes()),
                 tags,
                 epoch,
                 codec: codec.id(),
+                compression,
                 schema: handle.schema,
                 stored_at_ms: remote.driver.server_millis(stored),
                 life,
                 cost,
-                payload: payload.into(),
+                payload,
             };
             let Some(bytes) = envelope.encode() else {
                 return failed("the entry is larger than its format can hold".to_owned());
