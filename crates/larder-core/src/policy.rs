@@ -100,7 +100,7 @@ impl Policy {
         self
     }
 
-    /// Entries are compressed in the remote tier. Default: they are not.
+    /// Entries are compressed in the remote tier: see [`Compression`]. Default: they are not.
     pub fn compress(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self

@@ -163,8 +163,8 @@ mod releases {
     }
 }
 
-/// FusionCache#324, Altinn PR#1535: a deploy changes a type, and reads explode or serve the old shape. Here: what the names
-/// still say is read, everything else is a miss.
+/// A deploy changes a type, and reads explode or serve the old shape. Here: what the names still say is read, everything else
+/// is a miss.
 #[test]
 fn a_type_that_a_deploy_has_changed_is_read_right_or_not_at_all() {
     use releases::{fields, kind, one, places, sign};

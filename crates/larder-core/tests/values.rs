@@ -206,7 +206,7 @@ async fn every_codec_reads_its_own_entries_and_misses_those_of_the_others() {
     assert_eq!((rejected.len(), rejected.iter().all(|reason| *reason == "schema")), (12, true));
 }
 
-/// Lesson of many caches: a deploy changes a type. Under the name that the type had, its entries are tried, found to be
+/// A deploy changes a type. Under the name that the type had, its entries are tried, found to be
 /// something else, counted, loaded again and overwritten. No read fails, none gets the old shape.
 #[tokio::test]
 async fn a_type_that_a_deploy_has_changed_costs_a_load_and_nothing_else() {

@@ -30,8 +30,8 @@ const LEN: usize = 4;
 /// handler sent.
 ///
 /// A payload is kept compressed only if that makes it at least a tenth smaller. Images, or bodies that have a
-/// `Content-Encoding`, cost the attempt and stay as they are. It runs in the task that stores in the background, at once: a
-/// payload of 2 MiB keeps a thread busy for some milliseconds (LZ4, zstd up to 3), at level 19 for a second.
+/// `Content-Encoding`, cost the attempt and stay as they are. It runs in the task that stores in the background, in one go: a
+/// payload of 2 MiB keeps a thread busy for 5 to 25 ms (LZ4, zstd up to level 3), at level 19 for a second or two.
 ///
 /// Entries say how they were compressed: it can be changed, or left out, at any time. A node that was built without an
 /// algorithm leaves such entries alone: misses for it.
