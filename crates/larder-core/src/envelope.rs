@@ -12,6 +12,9 @@
 //! 80  xxh3 of all before it, key and tags  u64
 //! 88  key, tags (u16 length and bytes each), payload
 //! ```
+//! Compression is 0 for none, else `codec/compress.rs` says what the payload looks like; lengths and checksums are those of
+//! what is stored.
+//!
 //! All numbers are big-endian. Everything here may come from outside: nothing panics, nothing is believed.
 
 use std::sync::Arc;
@@ -43,10 +46,12 @@ pub(crate) struct Envelope {
     pub(crate) tags: Tags,
     pub(crate) epoch: Epoch,
     pub(crate) codec: u8,
+    pub(crate) compression: u8,
     pub(crate) schema: u64,
     pub(crate) stored_at_ms: u64,
     pub(crate) life: Lifetime,
     pub(crate) cost: Duration,
+    /// As it is stored: compressed, if `compression` is not 0.
     pub(crate) payload: Bytes,
 }
 
@@ -56,9 +61,9 @@ pub(crate) struct Envelope {
 pub enum Reject {
     /// Not written by Larder, or another type of value under the key.
     Foreign,
-    /// A version this release does not know. Left alone: a node of another release may still use it.
+    /// A version, or a compression, that this release does not know. Left alone: a node of another release may still use it.
     Version,
-    /// Shorter or longer than it says.
+    /// Shorter or longer than it says, packed or unpacked. The entry is deleted.
     Truncated,
     /// A checksum does not fit. The entry is deleted.
     Checksum,
@@ -68,6 +73,8 @@ pub enum Reject {
     Key,
     /// The codec could not read it.
     Decode,
+    /// Unpacked it would be larger than this handle takes. Left alone: where the limit is higher it is of use.
+    TooLarge,
 }
 
 impl Reject {
@@ -81,6 +88,7 @@ impl Reject {
             Reject::Schema => "schema",
             Reject::Key => "key",
             Reject::Decode => "decode",
+            Reject::TooLarge => "too_large",
         }
     }
 
@@ -104,7 +112,7 @@ impl Envelope {
         out.extend_from_slice(&[VERSION, 0]);
         out.extend_from_slice(&self.epoch.line.to_be_bytes());
         out.extend_from_slice(&self.epoch.at.to_be_bytes());
-        out.extend_from_slice(&[self.codec, 0, 0, 0]);
+        out.extend_from_slice(&[self.codec, self.compression, 0, 0]);
         for ms in [self.stored_at_ms, millis(self.life.fresh_for), millis(self.life.stale_for)] {
             out.extend_from_slice(&ms.to_be_bytes());
         }
@@ -170,13 +178,11 @@ impl Envelope {
         if checksum(head) != header_sum {
             return Err(Reject::Checksum);
         }
-        if compression != 0 {
-            return Err(Reject::Version);
-        }
         let tags = read_tags(&head[HEADER + key..])?;
         let key = bytes.slice(HEADER..HEADER + key);
         let payload = Bytes::new();
-        let envelope = Envelope { key, tags, epoch, codec, schema, stored_at_ms, life, cost, payload };
+        let envelope =
+            Envelope { key, tags, epoch, codec, compression, schema, stored_at_ms, life, cost, payload };
         Ok((envelope, Payload { at, len, sum }))
     }
 }
@@ -241,26 +247,29 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_envelope() -> impl Strategy<Value = Envelope> {
-        let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
+        let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<(u32, u8)>());
         let bytes = (
             prop::collection::vec(any::<u8>(), 0..300),
             prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..5),
             prop::collection::vec(any::<u8>(), 0..400),
         );
-        (numbers, bytes).prop_map(|((line, at, stored_at_ms, schema, ms), (key, tags, payload))| Envelope {
-            key: key.into(),
-            tags: (!tags.is_empty()).then(|| tags.into_iter().map(Vec::into_boxed_slice).collect()),
-            epoch: Epoch { line, at },
-            codec: 1,
-            schema,
-            stored_at_ms,
-            life: Lifetime {
-                fresh_for: Duration::from_millis(u64::from(ms)),
-                stale_for: Duration::from_millis(u64::from(ms / 2)),
+        (numbers, bytes).prop_map(
+            |((line, at, stored_at_ms, schema, (ms, compression)), (key, tags, payload))| Envelope {
+                key: key.into(),
+                tags: (!tags.is_empty()).then(|| tags.into_iter().map(Vec::into_boxed_slice).collect()),
+                epoch: Epoch { line, at },
+                codec: 1,
+                compression,
+                schema,
+                stored_at_ms,
+                life: Lifetime {
+                    fresh_for: Duration::from_millis(u64::from(ms)),
+                    stale_for: Duration::from_millis(u64::from(ms / 2)),
+                },
+                cost: Duration::from_micros(u64::from(ms)),
+                payload: payload.into(),
             },
-            cost: Duration::from_micros(u64::from(ms)),
-            payload: payload.into(),
-        })
+        )
     }
 
     proptest! {
@@ -296,6 +305,7 @@ mod tests {
             tags: None,
             epoch: Epoch { line: 1, at: 2 },
             codec: 1,
+            compression: 0,
             schema: 0,
             stored_at_ms: 0,
             life: Lifetime { fresh_for: Duration::ZERO, stale_for: Duration::ZERO },
@@ -317,6 +327,7 @@ mod tests {
             tags: None,
             epoch: Epoch { line: 0x0102_0304_0506_0708, at: 0x1112_1314_1516_1718 },
             codec: 1,
+            compression: 0,
             schema: 0,
             stored_at_ms: 0,
             life: Lifetime { fresh_for: Duration::ZERO, stale_for: Duration::ZERO },

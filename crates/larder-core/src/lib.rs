@@ -55,7 +55,11 @@ mod weigh;
 
 pub use self::builder::{CacheBuilder, RemoteConfig};
 pub use self::cache::Cache;
-pub use self::codec::{Codec, CodecError, Json, Raw};
+#[cfg(feature = "msgpack")]
+pub use self::codec::MsgPack;
+#[cfg(feature = "postcard")]
+pub use self::codec::Postcard;
+pub use self::codec::{Codec, CodecError, Compression, Json, Raw};
 pub use self::engine::{Culprit, Delivery, Explained, Explanation, Invalidated, Swept};
 pub use self::envelope::{EPOCH_OFFSET, Reject};
 pub use self::error::{BuildError, LoadError, NamespaceError, PatternError, RefreshableError};

@@ -1,4 +1,5 @@
 //! Many keys at once.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are a test too")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! One load for many processes: leases, who waits for them, and what happens when their holders go.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are a test too")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Bounds on loads: how many run, how many wait, and what hangs.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are a test too")]
 
 mod common;
 

@@ -12,8 +12,9 @@ use axum::response::IntoResponse;
 use axum::routing;
 use common::*;
 use larder_core::testing::{ManualRuntime, TestRemote};
-use larder_core::{Cache, Policy, Runtime};
+use larder_core::{Cache, Compression, Policy, Runtime};
 use larder_http::{HeaderStyle, ResponseCache};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 struct World {
     runtime: Arc<ManualRuntime>,
@@ -196,5 +197,74 @@ async fn a_leader_that_goes_away_during_the_look_up_is_replaced() {
     world.remote.set(|faults| faults.hang = false);
     for reply in waiters.join_all().await {
         assert_eq!(reply.word(), "MISS");
+    }
+}
+
+/// What the handler of a compressed route sends, and with which `Content-Type` and `Content-Encoding`.
+fn bodies() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    // Hashes: without any order that a compressor could find.
+    let noise: Vec<u8> = (0..8000_u64).flat_map(|n| xxh3_64(&n.to_be_bytes()).to_be_bytes()).collect();
+    let zipped = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &noise].concat();
+    let rows: Vec<String> = (0..900).map(|n| format!(r#"{{"id":{n},"name":"trig {n}"}}"#)).collect();
+    let json = format!("[{}]", rows.join(",")).into_bytes();
+    vec![
+        ("application/json", "identity", json),
+        ("application/json", "gzip", zipped),
+        ("image/png", "identity", noise),
+        ("application/octet-stream", "identity", Vec::new()),
+    ]
+}
+
+fn files(cache: &Cache, policy: Policy) -> Router {
+    let handler = |axum::extract::Path(n): axum::extract::Path<usize>| async move {
+        let (kind, coding, body) = bodies().swap_remove(n);
+        ([(header::CONTENT_TYPE, kind), (header::CONTENT_ENCODING, coding)], body)
+    };
+    let layer = ResponseCache::new(cache, "file", policy).unwrap().headers(HeaderStyle::all()).id("n");
+    Router::new().route("/files/{n}", routing::get(handler).layer(layer))
+}
+
+/// Corrupted, truncated, blank bodies: whatever the stored form is, every client gets what the handler sent: on
+/// the miss, from memory, and on another node from the remote tier.
+#[tokio::test]
+async fn a_compressed_route_gives_every_client_the_bytes_and_headers_of_the_handler() {
+    for compression in [Compression::zstd(), Compression::lz4()] {
+        let world = World::new();
+        let policy = policy().compress(compression);
+        let a = files(&world.process().await, policy.clone());
+        for (n, (_, _, sent)) in bodies().into_iter().enumerate() {
+            let uri = format!("/files/{n}");
+            let made = ask(&a, get(&uri)).await;
+            assert_eq!((made.word(), xxh3_128(&made.body)), ("MISS", xxh3_128(&sent)));
+            settle().await;
+            let other = files(&world.process().await, policy.clone());
+            let plain = files(&world.process().await, crate::policy());
+            for (app, tier) in [(&a, "memory"), (&other, "remote"), (&other, "memory"), (&plain, "remote")] {
+                let reply = ask(app, get(&uri)).await;
+                assert_eq!((reply.word(), xxh3_128(&reply.body)), ("HIT", xxh3_128(&sent)), "{tier} {n}");
+                for name in ["content-type", "content-encoding", "content-length", "etag"] {
+                    assert!(made.headers.contains_key(name), "{name}");
+                    assert_eq!(reply.headers.get(name), made.headers.get(name), "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// Only what gains by it is compressed: bodies that are compressed already are kept as they are.
+#[tokio::test]
+async fn the_remote_tier_has_what_gains_by_it_compressed_and_the_rest_as_it_was_sent() {
+    let world = World::new();
+    let app = files(&world.process().await, policy().compress(Compression::zstd()));
+    for (n, (kind, coding, sent)) in bodies().into_iter().enumerate() {
+        let _ = ask(&app, get(&format!("/files/{n}"))).await;
+        settle().await;
+        let kept = world.remote.bytes(&format!("file:{n}~GET http H6:a.test r10:/files/{{n}} p8:/files/{n}"));
+        let kept = kept.expect("the key is what it is documented to be");
+        if n == 0 {
+            assert!(kept.len() < sent.len() / 4, "{} of {}", kept.len(), sent.len());
+        } else {
+            assert!(kept.ends_with(&sent), "{kind} {coding}");
+        }
     }
 }

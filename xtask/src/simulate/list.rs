@@ -53,8 +53,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "store-not-fenced",
         story: "A slow store puts the value of an earlier load in the place of a later one.",
         file: "testing/remote/redis.rs",
-        text: "if over.is_some_and(|there| there.line == epoch.line && there.at > epoch.at) {",
-        becomes: "if over.is_some_and(|there| there.line == epoch.line && there.at > epoch.at && key.is_empty()) {",
+        text: "let stored = may_store(store.lease, epoch, lease, over);",
+        becomes: "let stored = may_store(store.lease, epoch, lease, over.filter(|_| key.is_empty()));",
     },
     Mutant {
         name: "store-dated-when-written",

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::handle::Handle;
 use super::store::weight;
+use crate::codec::unpack;
 use crate::engine::{Fetched, Over};
 use crate::entry::{AnyValue, Entry, Freshness, Origin};
 use crate::envelope::Reject;
@@ -79,7 +80,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
             self.counters.count(Count::Unverified);
             return Fetch::Rejected(Some(head));
         }
-        let Ok(value) = codec.decode(&envelope.payload) else {
+        let payload = match unpack(envelope.compression, &envelope.payload, self.policy.max_stored_size) {
+            Ok(payload) => payload,
+            Err(reject) => return rejected(reject, head),
+        };
+        let Ok(value) = codec.decode(&payload) else {
             return rejected(Reject::Decode, head);
         };
         // Both ages by the server's time: what the calendar of this machine does is of no matter.
@@ -91,10 +96,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             mark: Mark { n, epoch: Some(envelope.epoch), loaded: Moment::default() },
             cost: envelope.cost,
             content: learns.then(|| Content {
-                hash: self
-                    .content_hash
-                    .as_ref()
-                    .map_or_else(|| xxh3_64(&envelope.payload), |hash| hash(&value)),
+                hash: self.content_hash.as_ref().map_or_else(|| xxh3_64(&payload), |hash| hash(&value)),
                 ttl: envelope.life.fresh_for,
             }),
             home: self.home(),

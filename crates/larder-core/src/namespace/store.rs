@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::fill::Fill;
 use super::handle::Handle;
+use crate::codec::pack;
 use crate::engine::{Lease, Over, Storage};
 use crate::entry::{AnyValue, ENTRY_OVERHEAD, Entry, Freshness, Home, Origin, Tags};
 use crate::envelope::Envelope;
@@ -231,16 +232,19 @@ impl<V: Send + Sync + 'static> Handle<V> {
             if let Err(error) = codec.encode(&value, &mut payload) {
                 return failed(error.to_string());
             }
+            let policy = &handle.policy;
+            let (compression, payload) = pack(payload, policy.compression.as_ref(), policy.max_stored_size);
             let envelope = Envelope {
                 key: Bytes::copy_from_slice(key.as_bytes()),
                 tags,
                 epoch,
                 codec: codec.id(),
+                compression,
                 schema: handle.schema,
                 stored_at_ms: remote.driver.server_millis(stored),
                 life,
                 cost: entry_of.cost(),
-                payload: payload.into(),
+                payload,
             };
             let Some(bytes) = envelope.encode() else {
                 return failed("the entry is larger than its format can hold".to_owned());

@@ -11,6 +11,7 @@ pub(crate) use self::adaptive::{Bounds, Content, learn};
 pub(crate) use self::early::{is_due, window};
 pub(crate) use self::lifetime::Basis;
 pub use self::lifetime::Lifetime;
+use crate::codec::Compression;
 
 /// How entries are kept. Small, comparable, combined by its setters.
 ///
@@ -40,6 +41,7 @@ pub struct Policy {
     pub(crate) memory: bool,
     pub(crate) remote: bool,
     pub(crate) replica_lag: Duration,
+    pub(crate) compression: Option<Compression>,
 }
 
 impl Policy {
@@ -80,6 +82,7 @@ impl Policy {
             memory: true,
             remote: true,
             replica_lag: Duration::ZERO,
+            compression: None,
         }
     }
 
@@ -212,6 +215,12 @@ impl Policy {
         self
     }
 
+    /// Entries are compressed in the remote tier: see [`Compression`]. Default: they are not.
+    pub fn compress(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
     /// Entries stay in this process.
     pub fn memory_only(mut self) -> Self {
         self.remote = false;
@@ -305,6 +314,9 @@ impl Policy {
         {
             let rule = "a least and a most between 1 ms and 3650 days, the least not above the most";
             return wrong("adaptive_ttl", format!("{least:?}..{most:?}"), rule);
+        }
+        if let Some(level) = self.compression.and_then(|c| c.bad_level()) {
+            return wrong("compress", format!("zstd level {level}"), "a level from 1 to 19");
         }
         if self.max_loads == Some(0) {
             return wrong("max_loads", "0".into(), "at least 1");
