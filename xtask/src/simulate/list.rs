@@ -17,7 +17,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "epoch-after-load",
         story: "A load reads v0; the write commits and its record is applied; v0 is stored with a mark from after it.",
-        file: "namespace/claim.rs",
+        file: "namespace/lead.rs",
         text: "let (mark, now) = (self.mark, engine.runtime.now());",
         becomes: "let (mark, now) = (engine.node.mark(self.started), engine.runtime.now());",
     },
@@ -31,14 +31,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "promotion-unchecked",
         story: "What comes from Redis enters memory as valid, whatever the table says.",
-        file: "namespace/handle.rs",
+        file: "namespace/fetch.rs",
         text: "let (verdict, n) = remote.verdict(&envelope);",
         becomes: "let (verdict, n) = (Verdict::Valid, remote.verdict(&envelope).1);",
     },
     Mutant {
         name: "waiter-ignores-tags",
         story: "Tags are known only after the load: who joined it after its tag was invalidated gets what was read before.",
-        file: "namespace/claim.rs",
+        file: "namespace/flying.rs",
         text: "engine.node.check_since(self.key.as_bytes(), entry.tags(), *began) == Verdict::Valid",
         becomes: "engine.node.check_since(self.key.as_bytes(), &[], *began) == Verdict::Valid",
     },
@@ -59,7 +59,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "store-dated-when-written",
         story: "A value goes to Redis with the position of when it is written: an invalidation between load and store is passed by.",
-        file: "namespace/handle.rs",
+        file: "namespace/store.rs",
         text: "                epoch,\n                codec: codec.id(),",
         becomes: "                epoch: handle.engine.node.position().unwrap_or(epoch),\n                codec: codec.id(),",
     },
@@ -137,7 +137,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "joiner-unchecked",
         story: "Who joins a flight takes its result, whatever was invalidated before he came.",
-        file: "namespace/claim.rs",
+        file: "namespace/flying.rs",
         text: "let good = *began >= self.arrived\n",
         becomes: "let good = *began >= self.arrived || self.arrived > 0\n",
     },
@@ -151,7 +151,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "two-clocks",
         story: "What is expired by the exact clock is fresh by the coarse one, which is 5 ms behind.",
-        file: "namespace/handle.rs",
+        file: "namespace/fetch.rs",
         text: "entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, self.engine.clock.now()));",
         becomes: "entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));",
     },
