@@ -15,13 +15,14 @@
 #![allow(clippy::print_stdout, reason = "how to run a failed schedule again is for whoever runs the tests")]
 
 mod flights;
+mod leases;
 mod memory;
 mod node;
 mod replaced;
 mod whole;
 
 use std::convert::Infallible;
-use std::future::{pending, ready};
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,6 +130,8 @@ struct Scheduled {
     drawn: AtomicU64,
     /// Kept, so that one that never ends counts as hanging.
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    /// The test is over: who sleeps may wake up and see that there is nothing left to do.
+    over: tokio::sync::watch::Sender<bool>,
 }
 
 impl Scheduled {
@@ -137,11 +140,13 @@ impl Scheduled {
             clock: CoarseClock::at(Moment::ORIGIN.plus(Duration::from_secs(10))),
             drawn: AtomicU64::new(1),
             tasks: parking_lot::Mutex::default(),
+            over: tokio::sync::watch::Sender::new(false),
         })
     }
 
     /// Waits for every task there is.
     fn settle(&self) {
+        self.over.send_replace(true);
         loop {
             let Some(task) = self.tasks.lock().pop() else { return };
             block_on(task).expect("no task is cancelled");
@@ -163,9 +168,13 @@ impl Runtime for Scheduled {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let mut over = self.over.subscribe();
         match duration.is_zero() {
             true => Box::pin(ready(())),
-            false => Box::pin(pending()),
+            false => Box::pin(async move {
+                // Whoever made the runtime keeps it to the end.
+                let _ = over.wait_for(|over| *over).await;
+            }),
         }
     }
 
@@ -189,6 +198,10 @@ impl Told {
         self.0.fetch_max(value, Ordering::SeqCst);
     }
 
+    fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::SeqCst);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
@@ -206,8 +219,14 @@ fn cache(runtime: &Arc<Scheduled>, remote: Option<&Arc<TestRemote>>) -> Cache {
 
 /// Lets go of a cache, and waits until nothing of it runs.
 fn end(cache: Cache, runtime: &Scheduled) {
-    assert!(block_on(cache.shutdown(Duration::from_secs(1))), "time stands still");
-    drop(cache);
+    end_all([cache], runtime);
+}
+
+fn end_all<const N: usize>(caches: [Cache; N], runtime: &Scheduled) {
+    for cache in &caches {
+        assert!(block_on(cache.shutdown(Duration::from_secs(1))), "time stands still");
+    }
+    drop(caches);
     runtime.settle();
 }
 

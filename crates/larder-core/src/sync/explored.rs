@@ -83,6 +83,11 @@ impl Notify {
         self.inner.notified()
     }
 
+    pub(crate) fn notify_one(&self) {
+        self.point.pass();
+        self.inner.notify_one();
+    }
+
     pub(crate) fn notify_waiters(&self) {
         self.point.pass();
         self.inner.notify_waiters();

@@ -220,6 +220,7 @@ impl Remote for TestRemote {
         for path in [Path::Values, Path::Log] {
             self.wire.link(path).send_replace(Link::Closed);
         }
+        self.wire.hear_no_more();
     }
 
     fn describe(&self) -> String {

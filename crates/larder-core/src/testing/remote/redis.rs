@@ -519,6 +519,10 @@ impl TestRedis {
         self.rings.lock().insert(waiter, ring);
     }
 
+    pub(super) fn unsubscribe(&self, waiter: u64) {
+        self.rings.lock().remove(&waiter);
+    }
+
     fn wake(&self, key: &[u8], ended: Option<&Lease>, shared: bool) {
         let rings = self.rings.lock();
         for ring in ended.into_iter().flat_map(|lease| &lease.waiters).filter_map(|waiter| rings.get(waiter))

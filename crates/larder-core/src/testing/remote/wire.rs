@@ -26,6 +26,8 @@ pub(super) struct Wire {
     /// Per path: the connection in use, and the server it leads to.
     lines: [Line; 3],
     generations: AtomicU64,
+    /// The numbers under which wakes are heard here.
+    waiters: Mutex<Vec<u64>>,
     values: watch::Sender<Link>,
     log: watch::Sender<Link>,
 }
@@ -48,6 +50,7 @@ impl Wire {
             changed: Notify::new(),
             lines: Default::default(),
             generations: AtomicU64::new(1),
+            waiters: Mutex::default(),
             values: watch::Sender::new(Link::Up { generation: 1 }),
             log: watch::Sender::new(Link::Up { generation: 1 }),
             redis,
@@ -316,8 +319,16 @@ impl Wire {
                 }
             }
         };
+        self.waiters.lock().push(waiter);
         self.redis.subscribe(waiter, Box::new(ring));
         receiver
+    }
+
+    /// Whoever hears wakes hears that there will be no more.
+    pub(super) fn hear_no_more(&self) {
+        std::mem::take(&mut *self.waiters.lock())
+            .into_iter()
+            .for_each(|waiter| self.redis.unsubscribe(waiter));
     }
 
     fn trip(&self, delay: Option<(Duration, Duration)>) -> Duration {
