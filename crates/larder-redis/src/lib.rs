@@ -60,6 +60,7 @@ mod greet;
 mod keys;
 mod lane;
 mod lanes;
+mod leases;
 mod link;
 mod log;
 mod refusal;
@@ -68,11 +69,13 @@ mod reply;
 mod router;
 mod scripts;
 mod sentinel;
+mod shares;
 mod slots;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
 mod values;
+mod wakes;
 
 pub use self::config::{Redis, defaults};
 pub use self::error::ConfigError;
