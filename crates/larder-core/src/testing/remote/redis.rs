@@ -434,7 +434,7 @@ impl TestRedis {
                 effects.push(Effect::Lease { key: key.to_vec(), lease: None });
             }
             server.commit(effects, now);
-            self.wake(key, ended, true);
+            self.wake(key, ended.as_ref(), true);
             if !stored {
                 return Stored::Overtaken;
             }
@@ -488,7 +488,7 @@ impl TestRedis {
             if ended.is_some() {
                 server.commit(vec![Effect::Lease { key: key.to_vec(), lease: None }], now);
             }
-            self.wake(key, ended, shared);
+            self.wake(key, ended.as_ref(), shared);
         })
     }
 
@@ -518,9 +518,10 @@ impl TestRedis {
         self.rings.lock().insert(waiter, ring);
     }
 
-    fn wake(&self, key: &[u8], ended: Option<Lease>, shared: bool) {
+    fn wake(&self, key: &[u8], ended: Option<&Lease>, shared: bool) {
         let rings = self.rings.lock();
-        for ring in ended.iter().flat_map(|lease| &lease.waiters).filter_map(|waiter| rings.get(waiter)) {
+        for ring in ended.into_iter().flat_map(|lease| &lease.waiters).filter_map(|waiter| rings.get(waiter))
+        {
             ring(Wake { key: Bytes::copy_from_slice(key), shared });
         }
     }
