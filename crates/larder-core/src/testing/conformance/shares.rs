@@ -30,16 +30,18 @@ pub async fn a_share_holds_no_more_than_its_limit(subject: &dyn Subject) {
     assert_eq!(one.reserve(&odd, 1, HOUR, 1).await, Ok(false));
 }
 
-/// Not before its end, and not much later: what lives longer stays counted.
+/// Not before its end, and not much later: what lives longer stays counted, unless it was given back.
 pub async fn what_a_share_has_counted_is_free_when_its_life_is_over(subject: &dyn Subject) {
     let remote = subject.node().await;
     assert!(reserve(&*remote, "s", 60, Duration::from_secs(2), 100).await);
     assert!(reserve(&*remote, "s", 30, HOUR, 100).await);
     assert!(!reserve(&*remote, "s", 11, HOUR, 100).await);
+    assert_eq!(remote.give_back(b"s", 10, HOUR).await, Ok(()));
+    assert!(!reserve(&*remote, "s", 21, HOUR, 100).await);
     // The shortest parts are about a second wide.
     subject.pass(Duration::from_millis(3200)).await;
-    assert!(!reserve(&*remote, "s", 71, HOUR, 100).await);
-    assert!(reserve(&*remote, "s", 70, HOUR, 100).await);
+    assert!(!reserve(&*remote, "s", 81, HOUR, 100).await);
+    assert!(reserve(&*remote, "s", 80, HOUR, 100).await);
     assert!(!reserve(&*remote, "s", 1, HOUR, 100).await);
 }
 
