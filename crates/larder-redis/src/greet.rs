@@ -12,18 +12,28 @@ use crate::endpoint::Endpoint;
 use crate::lane::{Failure, Lane, Purpose};
 use crate::link::Wiring;
 use crate::reply;
+use crate::wakes;
 
 /// Opens a connection within the time for connecting. The error is a reason for people.
 pub(crate) async fn open(
-    wiring: &Wiring,
+    wiring: &Arc<Wiring>,
     server: &Endpoint,
     purpose: Purpose,
     end: &Arc<End>,
 ) -> Result<Arc<Lane>, String> {
     let settings = &wiring.settings;
     let unused = EndOnDrop::new(end);
+    let user = settings.login.as_ref();
     let greeted = async {
-        let lane = Lane::open(&settings.dialer, server, purpose, &*wiring.runtime, end).await?;
+        let (dialer, runtime) = (&settings.dialer, &*wiring.runtime);
+        let lane = match purpose {
+            Purpose::Values | Purpose::Log => Lane::open(dialer, server, purpose, runtime, end).await?,
+            Purpose::Wakes => {
+                let hearing = (user, wakes::ear(wiring));
+                let opened = Lane::open_with_ear(dialer, server, purpose, runtime, end, hearing).await;
+                opened.map_err(|reason| without_password(reason, user))?
+            }
+        };
         greet(&lane, settings, purpose).await.map(|()| lane)
     };
     let lane = within(&*wiring.runtime, settings.connect_timeout, greeted)
@@ -104,6 +114,10 @@ pub(crate) fn told(meaning: &str, failure: &Failure, user: Option<&Login>) -> St
         Failure::Broken(reason) => return reason.clone(),
         Failure::Refused(refusal) => format!("{meaning}{}", refusal.text()),
     };
+    without_password(text, user)
+}
+
+fn without_password(text: String, user: Option<&Login>) -> String {
     match user {
         Some(user) => text.replace(user.password.reveal(), "***"),
         None => text,

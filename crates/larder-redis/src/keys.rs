@@ -1,5 +1,8 @@
 //! How keys are named in Redis. Pure.
 
+use crate::reply::line;
+use crate::slots::{number_in, slot_of};
+
 /// The longest name. Redis would take more, but compares and prints whole names.
 const NAME_LIMIT: usize = 512;
 /// Bytes of a character in UTF-8, at the most.
@@ -16,6 +19,8 @@ pub(crate) struct Keys {
     pub(crate) old: String,
     /// Never exists; removing it tells whether the server takes writes.
     pub(crate) probe: String,
+    /// What the names of the channels begin with on which nodes are woken. The number of the node follows.
+    pub(crate) wake: String,
 }
 
 impl Keys {
@@ -27,7 +32,18 @@ impl Keys {
             log: beside("log"),
             old: beside("old"),
             probe: beside("probe"),
+            wake: format!("{prefix}:wake:"),
         }
+    }
+
+    /// The channel on which a node is woken.
+    pub(crate) fn channel(&self, waiter: u64) -> String {
+        format!("{}{}", self.wake, hex(waiter))
+    }
+
+    /// The node that is woken on a channel; `None` if it is no such channel.
+    pub(crate) fn waiter(&self, channel: &str) -> Option<u64> {
+        line(channel.strip_prefix(&self.wake)?)
     }
 
     fn begin(&self, room: usize) -> Vec<u8> {
@@ -72,20 +88,46 @@ impl Keys {
     /// the key has a variant (what stands behind its first `~`: text from requests, which has no business in a name). Two
     /// keys whose names are the same cost misses, nothing else: the value holds its key, and readers compare it.
     pub(crate) fn value(&self, key: &[u8]) -> Vec<u8> {
-        let mut name = self.begin(key.len());
-        let variant = key.iter().position(|&b| b == b'~');
-        if variant.is_none() && name.len() + key.len() <= NAME_LIMIT {
-            name.extend_from_slice(key);
-            return name;
-        }
-        let readable = &key[..variant.unwrap_or(key.len())];
-        let room = NAME_LIMIT - name.len() - 1 - HASH_LEN;
-        let head = if readable.len() <= room { readable.len() } else { character_start(readable, room) };
-        name.extend_from_slice(&readable[..head]);
-        name.push(b'~');
-        name.extend_from_slice(&blake3::hash(key).to_hex().as_bytes()[..HASH_LEN]);
+        finish(self.begin(key.len()), key)
+    }
+
+    /// The name of the count of a share: `{<prefix>:share:<share>}`, shortened as the name of a value is.
+    pub(crate) fn share(&self, share: &[u8]) -> Vec<u8> {
+        let mut name = finish(format!("{{{}:share:", self.prefix).into_bytes(), share);
+        name.push(b'}');
         name
     }
+}
+
+/// The name of the lease of a value: in the same slot, and no name that a value could have.
+pub(crate) fn lease(name: &[u8]) -> Vec<u8> {
+    if name.contains(&b'}') {
+        // In braces, such a name would not be taken as a whole. No key of the engine has braces: they are escaped.
+        let beside = format!("{{{}}}:", number_in(slot_of(name)));
+        return [beside.as_bytes(), name, b":lease"].concat();
+    }
+    [b"{", name, b"}:lease"].concat()
+}
+
+/// Adds to a name what it is the name of, as it is or shortened.
+fn finish(mut name: Vec<u8>, key: &[u8]) -> Vec<u8> {
+    let variant = key.iter().position(|&b| b == b'~');
+    if variant.is_none() && name.len() + key.len() <= NAME_LIMIT {
+        name.extend_from_slice(key);
+        return name;
+    }
+    let readable = &key[..variant.unwrap_or(key.len())];
+    let room = NAME_LIMIT - name.len() - 1 - HASH_LEN;
+    let head = if readable.len() <= room { readable.len() } else { character_start(readable, room) };
+    name.extend_from_slice(&readable[..head]);
+    name.push(b'~');
+    name.extend_from_slice(&blake3::hash(key).to_hex().as_bytes()[..HASH_LEN]);
+    name
+}
+
+/// 16 hexadecimal digits, as [`line`] reads them.
+pub(crate) fn hex(bits: u64) -> String {
+    format!("{bits:016x}")
 }
 
 /// The last place at or before `at` where no UTF-8 character is cut in two.
@@ -153,6 +195,55 @@ mod tests {
         assert_eq!(keys.whole(keys.short(&long).unwrap()), long);
         assert_eq!(keys.short(b"pp:trig:1"), None);
         assert_eq!(keys.short(b"{p}:log"), None);
+    }
+
+    #[test]
+    fn a_lease_is_in_the_slot_of_its_value_and_has_no_name_of_a_value() {
+        let keys = Keys::new("larder");
+        assert_eq!(lease(&keys.value(b"trig:1")), b"{larder:trig:1}:lease");
+        let long = [b'{'; 600];
+        let odd: [&[u8]; 10] = [
+            b"",
+            b"{tag}:1",
+            b"{tag}:1:lease",
+            b"a}b",
+            b"{}",
+            b"{}a}",
+            b"{",
+            b"}{a}",
+            b"a:{b}~GET {c}",
+            &long,
+        ];
+        let mut seen = Vec::new();
+        for key in odd {
+            let name = keys.value(key);
+            let lease = lease(&name);
+            assert_eq!(slot_of(&lease), slot_of(&name), "{}", String::from_utf8_lossy(&lease));
+            assert_eq!(keys.short(&lease), None);
+            assert!(!seen.contains(&lease));
+            seen.push(lease);
+        }
+    }
+
+    #[test]
+    fn a_share_is_named_apart_from_values_and_long_ones_are_hashed() {
+        let keys = Keys::new("larder");
+        assert_eq!(keys.share(b"trig:tenant"), b"{larder:share:trig:tenant}");
+        let long = keys.share(&[b'a'; 600]);
+        assert_eq!((long.len(), keys.short(&long)), (513, None));
+        assert_ne!(long, keys.share(&[b'a'; 601]));
+    }
+
+    #[test]
+    fn a_channel_tells_whose_it_is_and_others_tell_nothing() {
+        let keys = Keys::new("larder");
+        assert_eq!(keys.channel(0xab), "larder:wake:00000000000000ab");
+        assert_eq!(keys.waiter("larder:wake:00000000000000ab"), Some(0xab));
+        for other in
+            ["", "larder:wake:", "larder:wake:ab", "larder:wake:+0000000000000ab", "x:wake:00000000000000ab"]
+        {
+            assert_eq!(keys.waiter(other), None);
+        }
     }
 
     #[test]

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use larder_core::{RemoteError, Runtime};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisResult, Value,
+};
 
+use crate::config::Login;
 use crate::counted::{Counted, Received};
 use crate::deadline::within;
 use crate::dial::Dialer;
@@ -29,7 +32,12 @@ pub(crate) enum Purpose {
     Values,
     /// The log, which is in one place.
     Log,
+    /// Being woken, where the log is.
+    Wakes,
 }
+
+/// Takes what the server tells without being asked. It must not wait for anything.
+pub(crate) type Ear = Box<dyn Fn(PushInfo) + Send + Sync>;
 
 /// One connection.
 #[derive(Debug)]
@@ -50,14 +58,51 @@ impl Lane {
         runtime: &dyn Runtime,
         end: &Arc<End>,
     ) -> Result<Arc<Lane>, String> {
+        // It is not to say anything to the server: we greet it ourselves, to tell people what it answers.
+        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
+        Self::open_with(dialer, server, purpose, runtime, end, (silent, AsyncConnectionConfig::new())).await
+    }
+
+    /// As [`open`](Self::open), for a connection on which the server may tell what it was not asked. That takes RESP3, and its
+    /// greeting wants the login at once.
+    pub(crate) async fn open_with_ear(
+        dialer: &Dialer,
+        server: &Endpoint,
+        purpose: Purpose,
+        runtime: &dyn Runtime,
+        end: &Arc<End>,
+        (login, ear): (Option<&Login>, Ear),
+    ) -> Result<Arc<Lane>, String> {
+        let mut greeting =
+            RedisConnectionInfo::default().set_skip_set_lib_name().set_protocol(ProtocolVersion::RESP3);
+        if let Some(user) = login {
+            greeting = greeting.set_password(user.password.reveal());
+            if let Some(name) = &user.username {
+                greeting = greeting.set_username(name);
+            }
+        }
+        let hear = move |push| -> RedisResult<()> {
+            ear(push);
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new().set_push_sender(hear);
+        Self::open_with(dialer, server, purpose, runtime, end, (greeting, config)).await
+    }
+
+    async fn open_with(
+        dialer: &Dialer,
+        server: &Endpoint,
+        purpose: Purpose,
+        runtime: &dyn Runtime,
+        end: &Arc<End>,
+        (greeting, config): (RedisConnectionInfo, AsyncConnectionConfig),
+    ) -> Result<Arc<Lane>, String> {
         let received = Received::default();
         let stream = dialer.dial(server).await.map_err(|error| error.to_string())?;
         let stream = Counted { stream, received: received.clone() };
         // The client's own timeouts are off: deadlines are the caller's, and half-open links are found by the heartbeat.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        // It is not to say anything to the server: we greet it ourselves, to tell people what it answers.
-        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let opened = MultiplexedConnection::new_with_config(&silent, stream, config).await;
+        let config = config.set_response_timeout(None).set_connection_timeout(None);
+        let opened = MultiplexedConnection::new_with_config(&greeting, stream, config).await;
         let (connection, driver) = opened.map_err(|error| error.to_string())?;
         runtime.spawn(Box::pin(drive(driver, Arc::clone(end))));
         Ok(Arc::new(Lane { server: server.clone(), connection, purpose, end: Arc::clone(end), received }))

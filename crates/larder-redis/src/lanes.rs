@@ -1,4 +1,4 @@
-//! The connections that begin and end together: those for values to one server, and those for the log.
+//! The connections that begin and end together: those for values to one server, those for the log, the one for wakes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::follower::Follower;
 use crate::greet;
 use crate::lane::{Lane, Purpose};
 use crate::link::Wiring;
+use crate::wakes;
 
 /// Connections to one server.
 pub(crate) trait Lanes: Sized + Send + Sync + 'static {
@@ -94,6 +95,35 @@ impl Lanes for LogLanes {
 }
 
 impl Drop for LogLanes {
+    fn drop(&mut self) {
+        self.end.let_go();
+    }
+}
+
+/// The connection on which this node is woken. No answer waits behind a wake, and no wake behind an answer.
+#[derive(Debug)]
+pub(crate) struct WakeLanes {
+    end: Arc<End>,
+}
+
+impl Lanes for WakeLanes {
+    async fn open(wiring: &Arc<Wiring>, server: &Endpoint) -> Result<Self, String> {
+        let end = End::new();
+        let unused = EndOnDrop::new(&end);
+        let lane = greet::open(wiring, server, Purpose::Wakes, &end).await?;
+        watch_over(wiring, &lane, greet::question(&wiring.settings, Purpose::Wakes));
+        let subscribe = wakes::subscribe(Arc::clone(wiring), lane, Arc::clone(&end));
+        wiring.runtime.spawn(Box::pin(subscribe));
+        unused.release();
+        Ok(WakeLanes { end })
+    }
+
+    fn end(&self) -> &End {
+        &self.end
+    }
+}
+
+impl Drop for WakeLanes {
     fn drop(&mut self) {
         self.end.let_go();
     }

@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::finder::Finder;
 use crate::lane::Failure;
 use crate::lanes::Lanes;
+use crate::wakes::Wakes;
 
 /// Pauses between attempts to connect: the first, and the longest. The first is short, because most losses are restarts;
 /// the longest bounds what a herd of nodes does to a server that comes back.
@@ -41,6 +42,7 @@ impl Backoff {
 pub(crate) struct Wiring {
     pub(crate) settings: Settings,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) wakes: Wakes,
 }
 
 /// Keeps the connections to one server open, and lends them out.

@@ -7,7 +7,7 @@ use larder_core::{Append, Epoch, Head, Opened, Record, RemoteError, Round, Runti
 use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::deadline::within;
-use crate::keys::Keys;
+use crate::keys::{Keys, hex};
 use crate::lane::{Failure, Lane};
 use crate::lanes::LogLanes;
 use crate::link::{Keeper, Wiring};
@@ -164,10 +164,6 @@ impl Log {
             None => Ok(Vec::new()),
         }
     }
-}
-
-fn hex(bits: u64) -> String {
-    format!("{bits:016x}")
 }
 
 /// An answer about a key of the log; `None` where the key is of another type. That is as good as no key, to the scripts too.

@@ -58,7 +58,7 @@ impl Refusal {
     pub(crate) fn ends(&self, purpose: Purpose) -> bool {
         match self.code.as_str() {
             "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH" | "UNBLOCKED" => true,
-            "MOVED" | "CLUSTERDOWN" => purpose == Purpose::Log,
+            "MOVED" | "CLUSTERDOWN" => purpose != Purpose::Values,
             _ => false,
         }
     }

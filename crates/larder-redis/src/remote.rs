@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,24 +9,32 @@ use larder_core::{
     Append, BoxFuture, Cursor, Epoch, Head, LeaseAnswer, LeaseRequest, Link, Opened, Page, Record, Remote,
     RemoteError, Round, Runtime, Stamp, Store, Stored, Values as Answers, Wake,
 };
+use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use crate::address::Servers;
 use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::finder::Finder;
+use crate::lanes::WakeLanes;
 use crate::link::{Keeper, Wiring};
 use crate::log::Log;
 use crate::router::Router;
 use crate::sentinel::Sentinels;
 use crate::slots::slot_of;
 use crate::values::{Place, Values};
+use crate::wakes::Wakes;
 
 /// A remote tier on Redis or Valkey. Made by [`Redis::build`](crate::Redis::build).
 ///
 /// Nothing happens before [`connect`](Remote::connect). From then on tasks keep the connections open, those for values
 /// and those of the log each by itself, until [`close`](Remote::close) is called or this is dropped. Commands while
 /// there is no connection fail at once.
+///
+/// The first call of [`wakes`](Remote::wakes) adds a connection, to where the log is. While it is broken, or if the server
+/// forbids to subscribe (which is told once, as a warning) or to publish, wakes are lost and nothing else. A node may have
+/// several numbers; one is forgotten when nobody listens any more and another is added. Asked for the same number again, it
+/// answers one more receiver of the same wakes.
 ///
 /// [`follow`](Remote::follow) answers one caller at a time; others wait for their turn. It waits for a minute at the
 /// most, whatever it is asked.
@@ -43,12 +50,20 @@ pub struct RedisRemote {
     wiring: Arc<Wiring>,
     values: Values,
     log: Log,
-    begun: AtomicBool,
+    wakes: Arc<Keeper<WakeLanes>>,
+    begun: Mutex<Begun>,
+}
+
+/// What has begun. What began once is not begun again.
+#[derive(Debug, Default)]
+struct Begun {
+    connecting: bool,
+    listening: bool,
 }
 
 impl RedisRemote {
     pub(crate) fn new(settings: Settings, runtime: Arc<dyn Runtime>) -> Self {
-        let wiring = Arc::new(Wiring { settings, runtime });
+        let wiring = Arc::new(Wiring { settings, runtime, wakes: Wakes::default() });
         let settings = &wiring.settings;
         let keep_values = |finder| Place::One(Arc::new(Keeper::new(Arc::clone(&wiring), finder)));
         let (place, log) = match &settings.address.servers {
@@ -67,8 +82,17 @@ impl RedisRemote {
             }
         };
         let values = Values::new(&wiring, place);
+        let wakes = Arc::new(Keeper::new(Arc::clone(&wiring), log.clone()));
         let log = Log::new(&wiring, Keeper::new(Arc::clone(&wiring), log));
-        RedisRemote { wiring, values, log, begun: AtomicBool::new(false) }
+        RedisRemote { wiring, values, log, wakes, begun: Mutex::default() }
+    }
+
+    /// Opens the connection for wakes, as soon as this is to connect and anybody listens.
+    fn listen(&self, begun: &mut Begun) {
+        if begun.connecting && !begun.listening && self.wiring.wakes.are_wanted() {
+            begun.listening = true;
+            self.wiring.runtime.spawn(Box::pin(Arc::clone(&self.wakes).run()));
+        }
     }
 }
 
@@ -129,7 +153,9 @@ impl Remote for RedisRemote {
     }
 
     fn wakes(&self, waiter: u64) -> broadcast::Receiver<Wake> {
-        self.values.wakes(waiter)
+        let receiver = self.wiring.wakes.listen(waiter);
+        self.listen(&mut self.begun.lock());
+        receiver
     }
 
     fn reserve<'a>(
@@ -203,9 +229,12 @@ impl Remote for RedisRemote {
     }
 
     fn connect(&self) {
-        if !self.begun.swap(true, Ordering::Relaxed) {
+        let mut begun = self.begun.lock();
+        if !begun.connecting {
+            begun.connecting = true;
             self.wiring.runtime.spawn(self.values.run());
             self.wiring.runtime.spawn(Box::pin(Arc::clone(&self.log.keeper).run()));
+            self.listen(&mut begun);
         }
     }
 
@@ -220,6 +249,7 @@ impl Remote for RedisRemote {
     fn close(&self) {
         self.values.close();
         self.log.keeper.close();
+        self.wakes.close();
     }
 
     fn describe(&self) -> String {

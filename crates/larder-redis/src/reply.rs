@@ -1,7 +1,10 @@
-//! Reading what the server answers about the log. Pure; nothing here panics, whatever came.
+//! Reading what the server answers. Pure; nothing here panics, whatever came.
+
+use std::time::Duration;
 
 use larder_core::{
-    Append, Author, Epoch, Head, Lineage, Mode, Opened, Record, RecordBody, RemoteError, Stamp,
+    Append, Author, Epoch, Head, LeaseAnswer, Lineage, Mode, Opened, Record, RecordBody, RemoteError, Stamp,
+    Stored,
 };
 use redis::Value;
 
@@ -15,7 +18,7 @@ pub(crate) fn senseless() -> RemoteError {
     RemoteError::refused("an answer that makes no sense")
 }
 
-/// A line's name: 16 hexadecimal digits.
+/// The name of a line, a lease or a node: 16 hexadecimal digits.
 pub(crate) fn line(text: &str) -> Option<u64> {
     let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits { u64::from_str_radix(text, 16).ok() } else { None }
@@ -167,6 +170,34 @@ fn shown(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => text(other).unwrap_or_default().to_owned(),
+    }
+}
+
+/// The answer of `store`.
+pub(crate) fn stored(answer: &Value) -> Option<Stored> {
+    match answer {
+        Value::Int(0) => Some(Stored::Overtaken),
+        Value::Int(1) => Some(Stored::Stored),
+        replaced => {
+            let [bytes, left] = items(replaced)? else { return None };
+            Some(Stored::Replaced { bytes: number(bytes)?, left: Duration::from_millis(number(left)?) })
+        }
+    }
+}
+
+/// The answer of `lease`.
+pub(crate) fn leased(answer: Value) -> Option<LeaseAnswer> {
+    match answer {
+        Value::Int(1) => Some(LeaseAnswer::Granted),
+        Value::BulkString(bytes) => Some(LeaseAnswer::Value(bytes.into())),
+        held => {
+            let [token, of, at, left] = items(&held)? else { return None };
+            Some(LeaseAnswer::Held {
+                token: line(text(token)?)?,
+                epoch: position(of, at)?,
+                left: Duration::from_millis(number(left)?),
+            })
+        }
     }
 }
 
@@ -373,6 +404,7 @@ mod tests {
             let _ = (opened(&value), appended(&value), head(&value, Some(&other)), peek(&value));
             let _ = (records(&value), entries_of(&value), stamps(&value));
             let _ = (host_and_port(&value), field(&value, "v"), role(&value));
+            let _ = (stored(&value), leased(value.clone()));
             let _ = (cluster_info(&value), crate::slots::SlotMap::parse(&value, &any_server()), names(value));
         }
     }

@@ -24,7 +24,17 @@ pub(crate) static OPEN: Lua = lua!("lua/enter.lua", "lua/open.lua");
 /// Appends a record.
 pub(crate) static APPEND: Lua = lua!("lua/enter.lua", "lua/append.lua");
 /// Stores a value.
-pub(crate) static STORE: Lua = lua!("lua/store.lua");
+pub(crate) static STORE: Lua = lua!("lua/held.lua", "lua/store.lua");
+/// Asks for a lease.
+pub(crate) static LEASE: Lua = lua!("lua/held.lua", "lua/lease.lua");
+/// Extends a lease.
+pub(crate) static EXTEND: Lua = lua!("lua/held.lua", "lua/extend.lua");
+/// Gives a lease back.
+pub(crate) static RELEASE: Lua = lua!("lua/held.lua", "lua/release.lua");
+/// Counts bytes to a share.
+pub(crate) static RESERVE: Lua = lua!("lua/parts.lua", "lua/reserve.lua");
+/// Takes bytes back from a share.
+pub(crate) static GIVE_BACK: Lua = lua!("lua/parts.lua", "lua/give_back.lua");
 /// Removes a value that has not changed.
 pub(crate) static DISCARD: Lua = lua!("lua/discard.lua");
 

@@ -119,7 +119,7 @@ impl Sentinels {
     }
 
     async fn open(&self, sentinel: &Endpoint) -> Result<OwnLane, String> {
-        let Wiring { settings, runtime } = &*self.wiring;
+        let Wiring { settings, runtime, .. } = &*self.wiring;
         let end = End::new();
         let unused = EndOnDrop::new(&end);
         let opened = async {

@@ -46,6 +46,11 @@ pub(crate) fn slot_of(name: &[u8]) -> u16 {
     crc16(tag.unwrap_or(name)) % SLOTS
 }
 
+/// The least number that is in a slot by itself. There is one for every slot, below 110 000.
+pub(crate) fn number_in(slot: u16) -> u32 {
+    (0..).find(|number: &u32| slot_of(number.to_string().as_bytes()) == slot).unwrap_or_default()
+}
+
 /// Who serves which slot.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SlotMap {
@@ -144,6 +149,18 @@ mod tests {
             ("larder", 9674),
         ] {
             assert_eq!(slot_of(name.as_bytes()), slot, "{name}");
+        }
+    }
+
+    #[test]
+    fn in_every_slot_there_is_a_number() {
+        let mut left: std::collections::BTreeSet<u16> = (0..SLOTS).collect();
+        for number in 0..110_000_u32 {
+            left.remove(&slot_of(number.to_string().as_bytes()));
+        }
+        assert!(left.is_empty(), "{left:?}");
+        for number in [0, 7, 1234] {
+            assert_eq!(number_in(slot_of(number.to_string().as_bytes())), number);
         }
     }
 

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::{
-    BoxFuture, Cursor, Epoch, LeaseAnswer, LeaseRequest, Link, PEEKED, Page, RemoteError, Store, Stored,
-    Values as Answers,
+    BoxFuture, Cursor, Epoch, Link, PEEKED, Page, RemoteError, Store, StoreLease, Stored, Values as Answers,
 };
 use redis::{Cmd, Pipeline, Value, cmd};
 use tokio::sync::watch;
 
-use crate::keys::Keys;
+use crate::keys::{self, Keys, hex};
 use crate::lane::{Ask, Failure, Lane};
 use crate::lanes::ValueLanes;
+use crate::leases::message;
 use crate::link::{Keeper, Wiring};
 use crate::reply::{self, senseless};
 use crate::router::Router;
 use crate::scripts::{self, By};
 use crate::slots::slot_of;
 
-/// The longest life of a value. Redis adds it to the time, and refuses what does not fit in 63 bits.
+/// The longest life of anything. Redis adds it to the time, and refuses what does not fit in 63 bits.
 const LONGEST_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Values shown or discarded at one time: so that no answer, and no pause of the server, is as long as a caller likes.
 const BATCH: usize = 1000;
@@ -30,7 +30,7 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Values {
     wiring: Arc<Wiring>,
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Where values are.
@@ -43,7 +43,7 @@ pub(crate) enum Place {
 }
 
 /// Wherever the value of this name is.
-struct Holder<'a> {
+pub(crate) struct Holder<'a> {
     place: &'a Place,
     name: &'a [u8],
 }
@@ -58,7 +58,7 @@ impl Ask for Holder<'_> {
 }
 
 impl Place {
-    fn holder<'a>(&'a self, name: &'a [u8]) -> Holder<'a> {
+    pub(crate) fn holder<'a>(&'a self, name: &'a [u8]) -> Holder<'a> {
         Holder { place: self, name }
     }
 
@@ -114,7 +114,7 @@ impl Values {
         }
     }
 
-    fn keys(&self) -> &Keys {
+    pub(crate) fn keys(&self) -> &Keys {
         &self.wiring.settings.keys
     }
 
@@ -138,46 +138,34 @@ impl Values {
     }
 
     pub(crate) async fn store(&self, key: &[u8], store: Store) -> Result<Stored, RemoteError> {
-        let Store { bytes, life, epoch, .. } = store;
-        let life = u64::try_from(life.min(LONGEST_LIFE).as_millis()).unwrap_or(u64::MAX);
-        if life == 0 {
-            return Err(RemoteError::refused("a life of less than a millisecond is not stored"));
-        }
+        let Store { bytes, life, epoch, lease, measured } = store;
+        let life = lasting(life)?;
         let name = self.keys().value(key);
         let (line, at) = (epoch.line.to_be_bytes(), epoch.at.to_be_bytes());
+        let measured = if measured { "1" } else { "" };
+        let token = match lease {
+            StoreLease::Apart => None,
+            StoreLease::Ends(token) => Some(hex(token)),
+            StoreLease::Breaks => Some(String::new()),
+        };
         let holder = self.place.holder(&name);
-        let answer = scripts::STORE.run(&holder, 1, |call| {
-            call.arg(&name).arg(&*bytes).arg(life).arg(&line).arg(&at);
-        });
-        match answer.await? {
-            Value::Int(1) => Ok(Stored::Stored),
-            Value::Int(0) => Ok(Stored::Overtaken),
-            _ => Err(senseless()),
-        }
-    }
-
-    pub(crate) async fn lease(&self, _: &[u8], _: &LeaseRequest) -> Result<LeaseAnswer, RemoteError> {
-        Err(RemoteError::refused("no leases yet"))
-    }
-
-    pub(crate) async fn extend(&self, _: &[u8], _: u64, _: Duration) -> Result<bool, RemoteError> {
-        Err(RemoteError::refused("no leases yet"))
-    }
-
-    pub(crate) async fn release(&self, _: &[u8], _: u64, _: bool) -> Result<(), RemoteError> {
-        Err(RemoteError::refused("no leases yet"))
-    }
-
-    pub(crate) fn wakes(&self, _: u64) -> tokio::sync::broadcast::Receiver<larder_core::Wake> {
-        tokio::sync::broadcast::channel(1).1
-    }
-
-    pub(crate) async fn reserve(&self, _: &[u8], _: u64, _: Duration, _: u64) -> Result<bool, RemoteError> {
-        Err(RemoteError::refused("no shares yet"))
-    }
-
-    pub(crate) async fn give_back(&self, _: &[u8], _: u64, _: Duration) -> Result<(), RemoteError> {
-        Err(RemoteError::refused("no shares yet"))
+        let answer = match token {
+            None => {
+                let plain = scripts::STORE.run(&holder, 1, |call| {
+                    call.arg(&name).arg(&*bytes).arg(life).arg(&line).arg(&at).arg(measured);
+                });
+                plain.await?
+            }
+            Some(token) => {
+                let (lease, message) = (keys::lease(&name), message(key, true));
+                let leased = scripts::STORE.run(&holder, 2, |call| {
+                    call.arg(&name).arg(&lease).arg(&*bytes).arg(life).arg(&line).arg(&at).arg(measured);
+                    call.arg(&token).arg(&self.keys().wake).arg(&message);
+                });
+                leased.await?
+            }
+        };
+        reply::stored(&answer).ok_or_else(senseless)
     }
 
     pub(crate) async fn remove(&self, key: &[u8]) -> Result<(), RemoteError> {
@@ -304,6 +292,19 @@ impl Values {
     }
 }
 
+/// A life in milliseconds.
+pub(crate) fn millis(life: Duration) -> u64 {
+    u64::try_from(life.min(LONGEST_LIFE).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A life in milliseconds, if that is any.
+pub(crate) fn lasting(life: Duration) -> Result<u64, RemoteError> {
+    match millis(life) {
+        0 => Err(RemoteError::refused("what lives for less than a millisecond is not kept")),
+        life => Ok(life),
+    }
+}
+
 fn head_of(name: &[u8]) -> Cmd {
     let mut head = cmd("GETRANGE");
     head.arg(name).arg(0).arg(PEEKED - 1);
@@ -311,7 +312,7 @@ fn head_of(name: &[u8]) -> Cmd {
 }
 
 /// As in a value's header.
-fn epoch_bytes(epoch: Epoch) -> [u8; 16] {
+pub(crate) fn epoch_bytes(epoch: Epoch) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&epoch.line.to_be_bytes());
     bytes[8..].copy_from_slice(&epoch.at.to_be_bytes());

@@ -6,6 +6,7 @@ mod config;
 mod conformance;
 mod failover;
 mod follow;
+mod leases;
 mod link;
 mod log;
 mod loss;
@@ -16,3 +17,4 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod values;
+mod wakes;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Makes the user `app`, who may do only what is not dangerous, and only here.
-pub(crate) const WORKER: [&str; 9] =
-    ["ACL", "SETUSER", "app", "on", ">pw", "~larder:*", "~{larder}:*", "+@all", "-@dangerous"];
+pub(crate) const WORKER: [&str; 10] =
+    ["ACL", "SETUSER", "app", "on", ">pw", "~larder:*", "~{larder}:*", "~{larder:*", "+@all", "-@dangerous"];
 
 pub(crate) fn runtime() -> Arc<dyn Runtime> {
     Arc::new(TokioRuntime::current())

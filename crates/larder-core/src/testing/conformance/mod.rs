@@ -8,8 +8,10 @@
 //! ```
 
 mod follow;
+mod leases;
 mod log;
 mod loss;
+mod shares;
 mod values;
 mod walk;
 
@@ -21,8 +23,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use self::follow::*;
+pub use self::leases::*;
 pub use self::log::*;
 pub use self::loss::*;
+pub use self::shares::*;
 pub use self::values::*;
 pub use self::walk::*;
 
@@ -94,6 +98,23 @@ macro_rules! remote_conformance {
             what_is_removed_is_gone
             foreign_bytes_are_given_as_they_are_and_replaced
             another_type_is_told_and_replaced
+            several_values_come_in_the_order_they_were_asked_for
+            what_a_store_replaces_is_told_to_those_who_ask
+            a_lease_is_granted_once_and_whoever_is_refused_is_told_whose_it_is
+            a_value_that_came_meanwhile_is_the_answer_and_a_rejected_one_is_not
+            a_lease_runs_out_and_passes_on
+            a_lease_that_is_extended_lives_on_and_a_lost_one_cannot_be
+            a_lease_that_is_given_back_wakes_those_who_were_refused_and_nobody_else
+            whoever_gives_back_the_lease_of_another_changes_nothing
+            a_fill_wakes_those_who_wait
+            a_load_in_vain_is_taken_over_and_those_who_wait_for_it_stay
+            the_late_store_of_a_load_whose_lease_has_passed_on_is_refused
+            a_load_whose_lease_ran_out_unnoticed_still_stores
+            a_load_that_is_overtaken_frees_its_lease
+            a_value_put_by_hand_breaks_the_lease
+            a_share_holds_no_more_than_its_limit
+            what_a_share_has_counted_is_free_when_its_life_is_over
+            what_is_given_back_to_a_share_is_free_at_once
             opening_an_empty_log_begins_a_line_and_opening_again_changes_nothing
             appending_to_an_empty_log_begins_it_first
             a_record_comes_back_as_it_was_written_behind_its_predecessor

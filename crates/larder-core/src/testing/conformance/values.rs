@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Subject, apart, body, store, value};
+use super::{LIFE, Subject, apart, body, store, value};
 use crate::log::Epoch;
-use crate::remote::Stored;
+use crate::remote::{Store, Stored};
 
 /// Of one line the greatest position wins, whoever is later; of two lines the later one does.
 pub async fn the_newest_load_of_a_line_wins(subject: &dyn Subject) {
@@ -69,4 +69,43 @@ pub async fn another_type_is_told_and_replaced(subject: &dyn Subject) {
     assert_eq!(remote.discard(&[(b"k".to_vec(), Epoch { line: 1, at: 1 })]).await, Ok(0));
     assert_eq!(store(&*remote, "k", 1, 1, "ours").await, Stored::Stored);
     assert_eq!(body(&*remote, "k").await.as_deref(), Some("ours"));
+}
+
+/// One answer per key, also for those without a value and those asked for twice.
+pub async fn several_values_come_in_the_order_they_were_asked_for(subject: &dyn Subject) {
+    let remote = subject.node().await;
+    assert_eq!(remote.get_many(&[]).await, []);
+    for i in (0..40).step_by(2) {
+        store(&*remote, &format!("k:{i}"), 1, 1, &i.to_string()).await;
+    }
+    let keys: Vec<String> = [39, 2, 2].into_iter().chain((0..40).rev()).map(|i| format!("k:{i}")).collect();
+    let names: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+    let values = remote.get_many(&names).await;
+    assert_eq!(values.len(), keys.len());
+    for (key, found) in keys.iter().zip(values) {
+        let number = key.trim_start_matches("k:");
+        let is_there = number.parse::<u64>().is_ok_and(|i| i % 2 == 0);
+        let expected = is_there.then(|| value(Epoch { line: 1, at: 1 }, number));
+        assert_eq!(found, Ok(expected), "{key}");
+    }
+}
+
+/// Its length and the rest of its life, if there was one and it is asked for; what is refused has replaced nothing.
+pub async fn what_a_store_replaces_is_told_to_those_who_ask(subject: &dyn Subject) {
+    let remote = subject.node().await;
+    let replace = async |at: u64, body: &str, life: Duration, measured: bool| {
+        let epoch = Epoch { line: 1, at };
+        let store = Store { measured, ..apart(epoch, value(epoch, body), life) };
+        remote.store(b"k", store).await.expect("a store on a healthy tier is answered")
+    };
+    assert_eq!(replace(5, "first", LIFE, true).await, Stored::Stored);
+    assert_eq!(replace(6, "second", LIFE * 2, false).await, Stored::Stored);
+    let Stored::Replaced { bytes, left } = replace(7, "", LIFE, true).await else {
+        panic!("it replaces one")
+    };
+    assert_eq!(bytes, 26);
+    assert!(left <= LIFE * 2 && left > LIFE, "{left:?}");
+    assert_eq!(replace(4, "too old", LIFE, true).await, Stored::Overtaken);
+    let Stored::Replaced { bytes, .. } = replace(8, "x", LIFE, true).await else { panic!("it replaces one") };
+    assert_eq!(bytes, 20);
 }

@@ -84,6 +84,8 @@ impl Shares {
         let Some(parts) = self.0.get_mut(share) else { return };
         let mut bytes = bytes;
         let end_us = now_us + micros(left);
+        // What is over was free already: nothing is taken from it.
+        parts.retain(|(width, end), _| width * end > now_us);
         // Where they were counted is known roughly: from the part in which they end on, whatever its width.
         let mut ends: Vec<(u64, u64)> = parts.keys().copied().collect();
         ends.sort_by_key(|(width, end)| (width * end).abs_diff(end_us));
