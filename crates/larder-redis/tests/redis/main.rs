@@ -6,6 +6,7 @@ mod config;
 mod conformance;
 mod failover;
 mod follow;
+mod gather;
 mod link;
 mod log;
 mod loss;
