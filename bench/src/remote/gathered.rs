@@ -16,7 +16,8 @@ const LIMIT: f64 = 1.2;
 pub fn run(effort: Effort) -> Vec<Row> {
     let redis = Redis::start(SERVER_CORE);
     let runtime = runtime();
-    let (remote, mut bare) = runtime.block_on(async { (connected(&redis.url).await, bare(&redis.url).await) });
+    let (remote, mut bare) =
+        runtime.block_on(async { (connected(&redis.url).await, bare(&redis.url).await) });
     runtime.block_on(fill(&mut bare));
     let ours = move |number| {
         let remote = remote.clone();

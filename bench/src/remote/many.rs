@@ -16,7 +16,8 @@ const LIMIT: f64 = 1.4;
 pub fn run(effort: Effort) -> Vec<Row> {
     let redis = Redis::start(SERVER_CORE);
     let runtime = runtime();
-    let (remote, mut bare) = runtime.block_on(async { (connected(&redis.url).await, bare(&redis.url).await) });
+    let (remote, mut bare) =
+        runtime.block_on(async { (connected(&redis.url).await, bare(&redis.url).await) });
     runtime.block_on(fill(&mut bare));
     let calls = effort.pick(5000, 1500);
     let ours = move |numbers: [usize; KEYS]| {
@@ -46,9 +47,12 @@ pub fn run(effort: Effort) -> Vec<Row> {
     // In a task: `block_on` itself runs outside the workers, and pays for every wake-up.
     let [of_ours, of_rival] = alternating(
         effort.pick(9, 5),
-        [&mut || runtime.block_on(runtime.spawn(per_call(calls, ours.clone()))).expect("it was answered"), &mut || {
-            runtime.block_on(runtime.spawn(per_call(calls, theirs.clone()))).expect("it was answered")
-        }],
+        [
+            &mut || runtime.block_on(runtime.spawn(per_call(calls, ours.clone()))).expect("it was answered"),
+            &mut || {
+                runtime.block_on(runtime.spawn(per_call(calls, theirs.clone()))).expect("it was answered")
+            },
+        ],
     );
     vec![Row {
         name: "many-reads",

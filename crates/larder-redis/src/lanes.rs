@@ -54,10 +54,10 @@ impl Lanes for ValueLanes {
             lanes.push(Reads::on(lane, &wiring.runtime));
         }
         let question = || greet::question(&wiring.settings, Purpose::Values);
-        for (i, lane) in lanes.iter().enumerate() {
+        for (i, reads) in lanes.iter().enumerate() {
             // One of them asks what matters of the server, the others whether anybody is there.
             let question = if i == 0 { question() } else { cmd("PING") };
-            watch_over(wiring, lane.lane(), question);
+            watch_over(wiring, reads.lane(), question);
         }
         unused.release();
         Ok(ValueLanes { lanes, turn: AtomicUsize::new(0), end })
