@@ -48,8 +48,8 @@ impl Size {
             _ => None,
         });
         let (values, bytes) = found.fold((0, 0), |(values, bytes), more| (values + 1, bytes + more));
-        if values > 0 {
-            let average = (bytes / values).max(1);
+        if let Some(average) = bytes.checked_div(values) {
+            let average = average.max(1);
             self.typical = average.max(self.typical - self.typical.saturating_sub(average).div_ceil(4));
         }
     }
