@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, Value};
 use crate::lane::Failure;
 use crate::reply::senseless;
 
-/// The most reads in one batch. Measured: beyond it a key costs no less, and its answer comes later.
+/// The most reads in one batch; see `CARRIERS` in `gather.rs`.
 const MOST: usize = 64;
 /// The most keys of one call in one batch. Its caller waits for all of them anyway, so only others count here.
 const MOST_OF_ONE: usize = 1024;

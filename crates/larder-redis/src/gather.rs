@@ -23,8 +23,8 @@ use crate::lane::{Ask as _, Lane};
 use crate::values::Place;
 
 /// Batches under way on one connection. With one alone the server would idle while its answers are handed out here, and
-/// every read would wait behind it; with many, each is small. Measured: from two on they are as fast, and the more there
-/// are, the shorter a read waits for the next to return.
+/// every read would wait behind it; with many, each is small. Measured with 256 readers: four of 64 reads are as fast as two
+/// of 128, and a read waits less for the next to return.
 const CARRIERS: usize = 4;
 /// Reads that wait for their batch, on one connection. Those beyond go by themselves, as if there were no batches.
 const WAITING: usize = 4096;

@@ -148,6 +148,26 @@ async fn each_of_many_reads_gets_its_own_value_and_the_server_sees_few_commands(
 }
 
 #[tokio::test]
+async fn more_reads_than_may_wait_are_answered_all_the_same() {
+    let server = RedisServer::start().await;
+    let remote = connected(&server).await;
+    for number in 0..10 {
+        set(&server, &name(number), &body(number)).await;
+    }
+    ask(&server, &["CONFIG", "RESETSTAT"]).await;
+    // In one thread: all of them come before any can be carried.
+    let mut reads = JoinSet::new();
+    for read in 0..5000 {
+        let remote = Arc::clone(&remote);
+        reads.spawn(async move { (read % 10, remote.get(key(read % 10).as_bytes()).await) });
+    }
+    for (number, found) in reads.join_all().await {
+        assert_eq!(found, Ok(Some(body(number).into())));
+    }
+    assert!(calls(&server, "get").await >= 5000 - 4096, "those beyond go by themselves");
+}
+
+#[tokio::test]
 async fn many_keys_are_one_trip_and_thousands_are_a_few() {
     let server = RedisServer::start().await;
     let remote = connected(&server).await;
