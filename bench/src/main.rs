@@ -21,6 +21,7 @@ mod log;
 mod machine;
 mod memory_bound;
 mod memory_per_entry;
+mod remote;
 mod report;
 mod rounds;
 mod typed_hit;
@@ -53,6 +54,8 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "log-invalidate", what: "invalidating 1 value and 1,000,000", run: log::reach },
     Benchmark { name: "log-visible", what: "an invalidation on its way to another node", run: log::visible },
     Benchmark { name: "log-memory", what: "what 10,000,000 invalidations leave behind", run: log::memory },
+    Benchmark { name: "gathered-reads", what: "256 tasks that read from Redis", run: remote::gathered },
+    Benchmark { name: "many-reads", what: "the values of 100 keys in Redis", run: remote::many },
     Benchmark { name: "herd", what: "1,000 simultaneous reads of one cold key", run: herd::run },
 ];
 

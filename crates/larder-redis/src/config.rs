@@ -133,8 +133,8 @@ impl Redis {
     }
 
     /// Connections for values, 1 to 64, used in turn. Each carries many commands at a time, so more of them help only
-    /// where values are large: nothing overtakes on a connection. The log has two more of its own, and being woken
-    /// takes another. Default: 1.
+    /// where values are large: nothing overtakes on a connection, and reads travel together only with those on the same
+    /// one. The log has two more of its own, and being woken takes another. Default: 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self

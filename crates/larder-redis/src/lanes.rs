@@ -9,6 +9,7 @@ use redis::{Cmd, cmd};
 use crate::end::{End, EndOnDrop};
 use crate::endpoint::Endpoint;
 use crate::follower::Follower;
+use crate::gather::Reads;
 use crate::greet;
 use crate::lane::{Lane, Purpose};
 use crate::link::Wiring;
@@ -26,7 +27,7 @@ pub(crate) trait Lanes: Sized + Send + Sync + 'static {
 /// Connections for values, used in turn.
 #[derive(Debug)]
 pub(crate) struct ValueLanes {
-    lanes: Vec<Arc<Lane>>,
+    lanes: Vec<Arc<Reads>>,
     turn: AtomicUsize,
     end: Arc<End>,
 }
@@ -34,6 +35,11 @@ pub(crate) struct ValueLanes {
 impl ValueLanes {
     /// The connection whose turn it is.
     pub(crate) fn next(&self) -> &Arc<Lane> {
+        self.next_reads().lane()
+    }
+
+    /// The reads on the connection whose turn it is.
+    pub(crate) fn next_reads(&self) -> &Arc<Reads> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         &self.lanes[turn % self.lanes.len()]
     }
@@ -45,13 +51,14 @@ impl Lanes for ValueLanes {
         let unused = EndOnDrop::new(&end);
         let mut lanes = Vec::with_capacity(wiring.settings.connections);
         for _ in 0..wiring.settings.connections {
-            lanes.push(greet::open(wiring, server, Purpose::Values, &end).await?);
+            let lane = greet::open(wiring, server, Purpose::Values, &end).await?;
+            lanes.push(Reads::on(lane, &wiring.runtime));
         }
         let question = || greet::question(&wiring.settings, Purpose::Values);
-        for (i, lane) in lanes.iter().enumerate() {
+        for (i, reads) in lanes.iter().enumerate() {
             // One of them asks what matters of the server, the others whether anybody is there.
             let question = if i == 0 { question() } else { cmd("PING") };
-            watch_over(wiring, lane, question);
+            watch_over(wiring, reads.lane(), question);
         }
         unused.release();
         Ok(ValueLanes { lanes, turn: AtomicUsize::new(0), end })

@@ -53,6 +53,7 @@
 //! What it does not do: retry a command, decide what to do when one fails, or know what is in a value.
 
 mod address;
+mod batch;
 mod cluster;
 mod config;
 mod counted;
@@ -63,6 +64,7 @@ mod endpoint;
 mod error;
 mod finder;
 mod follower;
+mod gather;
 mod greet;
 mod keys;
 mod lane;

@@ -82,6 +82,16 @@ impl Refusal {
         matches!(code, "MOVED" | "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN")
     }
 
+    /// Does it say nothing of the other keys of a read? If it was `together` with others, something may be wrong with one of
+    /// them, or with their being several.
+    pub(crate) fn spares_others(&self, together: bool) -> bool {
+        match self.code.as_str() {
+            "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => true,
+            "CROSSSLOT" | "NOPERM" => together,
+            _ => false,
+        }
+    }
+
     /// Is it about writing at this moment only, so that the connection is of use all the same?
     pub(crate) fn spares_reads(&self) -> bool {
         matches!(self.code.as_str(), "MISCONF" | "NOREPLICAS" | "BUSY")

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
 use crate::finder::Finder;
+use crate::gather::Reads;
 use crate::lane::{Failure, Lane};
 use crate::lanes::ValueLanes;
 use crate::link::{Keeper, Wiring};
@@ -153,6 +154,12 @@ impl Router {
     pub(crate) fn lane_at(&self, index: usize) -> Result<Option<Arc<Lane>>, Failure> {
         let node = self.routes.read().nodes.get(index).cloned();
         node.map(|node| node.lane()).transpose()
+    }
+
+    /// The reads on a connection to a primary by its place in their list.
+    pub(crate) fn reads_at(&self, index: usize) -> Result<Arc<Reads>, Failure> {
+        let node = self.routes.read().nodes.get(index).cloned().ok_or_else(|| self.nobody())?;
+        Ok(Arc::clone(node.keeper.lanes()?.next_reads()))
     }
 
     fn nobody(&self) -> Failure {

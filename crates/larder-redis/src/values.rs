@@ -11,6 +11,7 @@ use larder_core::{
 use redis::{Cmd, Pipeline, Value, cmd};
 use tokio::sync::watch;
 
+use crate::gather::{self, Reads};
 use crate::keys::{self, Keys, hex};
 use crate::lane::{Ask, Failure, Lane};
 use crate::lanes::ValueLanes;
@@ -62,11 +63,27 @@ impl Place {
         Holder { place: self, name }
     }
 
-    /// The number of the server that has a value.
-    fn server_of(&self, name: &[u8]) -> Result<usize, Failure> {
+    /// The slot of a value; all are in one if nothing depends on it.
+    pub(crate) fn slot_of(&self, name: &[u8]) -> u16 {
+        match self {
+            Place::One(_) => 0,
+            Place::Cluster(_) => slot_of(name),
+        }
+    }
+
+    /// The number of the server that has the values of a slot.
+    pub(crate) fn server_of(&self, slot: u16) -> Result<usize, Failure> {
         match self {
             Place::One(_) => Ok(0),
-            Place::Cluster(router) => router.index_of(slot_of(name)),
+            Place::Cluster(router) => router.index_of(slot),
+        }
+    }
+
+    /// The reads on a connection to a server by its number.
+    pub(crate) fn reads(&self, server: usize) -> Result<Arc<Reads>, Failure> {
+        match self {
+            Place::One(keeper) => Ok(Arc::clone(keeper.lanes()?.next_reads())),
+            Place::Cluster(router) => router.reads_at(server),
         }
     }
 
@@ -119,22 +136,11 @@ impl Values {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RemoteError> {
-        let name = self.keys().value(key);
-        let mut get = cmd("GET");
-        get.arg(&name);
-        match self.place.holder(&name).ask(&get).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
-            _ => Err(senseless()),
-        }
+        gather::get(&self.place, &self.keys().value(key)).await
     }
 
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Answers {
-        let mut answers = Vec::with_capacity(keys.len());
-        for key in keys {
-            answers.push(self.get(key).await);
-        }
-        answers
+        gather::get_many(&self.place, keys.iter().map(|key| self.keys().value(key)).collect()).await
     }
 
     pub(crate) async fn store(&self, key: &[u8], store: Store) -> Result<Stored, RemoteError> {
@@ -234,7 +240,7 @@ impl Values {
         for batch in values.chunks(BATCH) {
             let mut servers: BTreeMap<usize, Vec<&(Vec<u8>, Epoch)>> = BTreeMap::new();
             for value in batch {
-                let server = self.place.server_of(&self.keys().whole(&value.0))?;
+                let server = self.place.server_of(self.place.slot_of(&self.keys().whole(&value.0)))?;
                 servers.entry(server).or_default().push(value);
             }
             for (server, values) in servers {

@@ -14,7 +14,8 @@ use crate::runtime::BoxFuture;
 /// Every call is one round trip or a few, is never retried behind the caller's back, and may be dropped at any point:
 /// what was sent may or may not have been done. Deadlines are the caller's.
 pub trait Remote: Send + Sync + 'static {
-    /// The bytes under a key. [`RemoteError::is_wrong_type`] if it is no string.
+    /// The bytes under a key. [`RemoteError::is_wrong_type`] if it is no string; one that is read at the same moment as others
+    /// may be told as absent then.
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>>;
 
     /// The bytes under each of these keys, in their order, in one trip to each server that has some. What is no string

@@ -6,6 +6,7 @@ mod config;
 mod conformance;
 mod failover;
 mod follow;
+mod gather;
 mod leases;
 mod link;
 mod log;

@@ -321,7 +321,8 @@ pub async fn a_value_put_by_hand_breaks_the_lease(subject: &dyn Subject) {
     assert_eq!(store_as(&*one, b"k", at(5), "loaded", StoreLease::Ends(token)).await, Stored::Overtaken);
     assert_eq!(body(&*one, "k").await.as_deref(), Some("by hand"));
 
-    let rejects = LeaseRequest { rejected: Some(value(at(5), "by hand")), ..request(fresh(), at(6), fresh()) };
+    let rejects =
+        LeaseRequest { rejected: Some(value(at(5), "by hand")), ..request(fresh(), at(6), fresh()) };
     assert_eq!(lease(&*one, b"k", &rejects).await, LeaseAnswer::Granted);
     assert_eq!(store_as(&*two.remote, b"k", at(4), "too old", StoreLease::Breaks).await, Stored::Overtaken);
     assert_eq!(one.extend(b"k", rejects.token, LIFE).await, Ok(true));
