@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use crate::{http, log, memory_bound, memory_per_entry};
+use crate::{http, log, memory_bound, memory_per_entry, source};
 
 /// The first argument of a child.
 pub const WORD: &str = "child";
@@ -17,6 +17,7 @@ pub fn run(args: &[String]) -> ExitCode {
             memory_per_entry::fill(side, entries.parse().expect("a number of entries"))
         }
         [log::WORD, url, count] => log::fill(url, count.parse().expect("a number of invalidations")),
+        [source::WORD, url, begin] => source::read(url, begin.parse().expect("a time")),
         [http::WORD, kind, ref rest @ ..] => http::serve(kind, rest),
         _ => panic!("a child was told something it does not know: {args:?}"),
     };

@@ -24,6 +24,7 @@ mod memory_per_entry;
 mod remote;
 mod report;
 mod rounds;
+mod source;
 mod typed_hit;
 mod typed_miss;
 
@@ -56,6 +57,13 @@ const BENCHMARKS: &[Benchmark] = &[
     Benchmark { name: "log-memory", what: "what 10,000,000 invalidations leave behind", run: log::memory },
     Benchmark { name: "gathered-reads", what: "256 tasks that read from Redis", run: remote::gathered },
     Benchmark { name: "many-reads", what: "the values of 100 keys in Redis", run: remote::many },
+    Benchmark { name: "cold-key", what: "four processes that miss one key at once", run: source::cold },
+    Benchmark {
+        name: "hot-key",
+        what: "a key that everybody reads and that is stale at times",
+        run: source::hot,
+    },
+    Benchmark { name: "failing-loader", what: "a source that fails for half a minute", run: source::failing },
     Benchmark { name: "herd", what: "1,000 simultaneous reads of one cold key", run: herd::run },
 ];
 

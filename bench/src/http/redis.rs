@@ -42,6 +42,13 @@ impl Redis {
         }
         redis
     }
+
+    /// Loses everything.
+    pub fn flush(&self) {
+        let port = self.url.rsplit(':').next().expect("the address ends with the port");
+        let done = Command::new("redis-cli").args(["-p", port, "flushall"]).stdout(Stdio::null()).status();
+        assert!(done.is_ok_and(|done| done.success()), "redis-cli is installed");
+    }
 }
 
 impl Drop for Redis {
