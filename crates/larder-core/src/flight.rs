@@ -108,6 +108,10 @@ impl Flight {
     /// How it ended, once it has.
     pub(crate) async fn landing(&self) -> &Landing {
         loop {
+            // Most who ask late need not queue to be woken.
+            if let Some(landing) = self.landing.get() {
+                return landing;
+            }
             let mut notified = std::pin::pin!(self.landed.notified());
             notified.as_mut().enable();
             if let Some(landing) = self.landing.get() {
