@@ -1,6 +1,5 @@
 //! Running the handler, and what becomes of its answer.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -13,84 +12,25 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use larder_core::{Failure, Fill, Lead, Outcome, SkipReason, Slot};
-use tower_service::Service;
+use larder_core::{Failure, Outcome, SkipReason};
 
+use super::asked::Asked;
 use super::body::{Gathered, Gathering};
 use super::config::Config;
-use super::service::Asked;
+use super::handler::Handler;
+use super::keeper::{Keeper, Kept};
 use super::stored::StoredResponse;
 use super::style::Told;
 use crate::problem::problem;
 
-/// Where an answer goes, if it may be stored.
-pub(super) enum Keeper {
-    /// To everybody who waits for it.
-    Lead(Lead<StoredResponse>),
-    /// Into the cache, past whoever else is loading: a bypass, or a key whose answers could not be shared a moment ago.
-    Slot(Slot<StoredResponse>, Outcome),
-}
-
-/// What a keeper did.
-struct Kept {
-    value: Arc<StoredResponse>,
-    outcome: Outcome,
-    /// How long it stays fresh, jitter included; a slot does not say.
-    ttl: Option<Duration>,
-    stored: bool,
-}
-
-impl Keeper {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Keeper::Lead(_) => Outcome::Miss,
-            Keeper::Slot(_, outcome) => *outcome,
-        }
-    }
-
-    fn keep(self, config: &Config, value: StoredResponse, fill: &Fill) -> Kept {
-        let value = Arc::new(value);
-        match self {
-            Keeper::Lead(lead) => {
-                let found = lead.fill(value, fill);
-                let (outcome, ttl) = (Outcome::Miss, Some(found.ttl));
-                Kept { value: found.value, outcome, ttl, stored: found.stored }
-            }
-            Keeper::Slot(slot, outcome) => {
-                config.handle.count_read(outcome);
-                let stored = slot.put_shared(value.clone(), fill);
-                Kept { value, outcome, ttl: None, stored }
-            }
-        }
-    }
-
-    fn refuse(self, config: &Config) {
-        match self {
-            Keeper::Lead(lead) => lead.unshared(true),
-            Keeper::Slot(_, outcome) => config.handle.count_read(outcome),
-        }
-    }
-
-    fn fail(self, failure: Failure) {
-        if let Keeper::Lead(lead) = self {
-            lead.fail(failure);
-        }
-    }
-}
-
 /// Runs the handler to the end of its answer's head, and sees to the rest.
-pub(super) async fn run<S>(
+pub(super) async fn run<S: Handler>(
     config: Arc<Config>,
     mut keeper: Keeper,
     inner: S,
     asked: Arc<Asked>,
     request: Request<Body>,
-) -> Response<Body>
-where
-    S: Service<Request<Body>, Error = Infallible> + Send,
-    S::Response: IntoResponse,
-    S::Future: Send,
-{
+) -> Response<Body> {
     if let Keeper::Lead(lead) = &mut keeper {
         lead.begin();
     }
@@ -105,11 +45,7 @@ where
 }
 
 /// Calls a service once it is ready.
-pub(super) async fn call<S>(mut inner: S, request: Request<Body>) -> Response<Body>
-where
-    S: Service<Request<Body>, Error = Infallible>,
-    S::Response: IntoResponse,
-{
+pub(super) async fn call<S: Handler>(mut inner: S, request: Request<Body>) -> Response<Body> {
     let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;
     let Ok(response) = inner.call(request).await;
     response.into_response()

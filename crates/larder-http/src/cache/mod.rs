@@ -1,13 +1,17 @@
 //! The response cache: a tower layer for axum routes.
 
+mod asked;
 mod body;
 mod config;
 mod fetch;
+mod handler;
 mod identity;
+mod keeper;
 mod key;
 mod service;
 mod stored;
 mod style;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
