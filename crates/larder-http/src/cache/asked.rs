@@ -13,6 +13,7 @@ use larder_core::{Fill, Found, Key, Outcome, SkipReason};
 
 use super::body::nothing;
 use super::config::Config;
+use super::failed::Failed;
 use super::stored::StoredResponse;
 use super::style::Told;
 use crate::rules::conditional::client_has_it;
@@ -50,6 +51,22 @@ impl Asked {
     /// An answer made from a stored response.
     pub(super) fn answer(&self, config: &Config, stored: &StoredResponse, told: &Told<'_>) -> Response<Body> {
         give(config, self.head, &self.conditions, stored, told)
+    }
+
+    /// An answer from the cache.
+    pub(super) fn found(&self, config: &Config, found: &Found<StoredResponse>) -> Response<Body> {
+        self.answer(config, &found.value, &Told::found(found, self.key.name(), config.calendar()))
+    }
+
+    /// A stale answer, because there is no other.
+    pub(super) fn instead(
+        &self,
+        config: &Config,
+        found: &Found<StoredResponse>,
+        failed: Failed,
+    ) -> Response<Body> {
+        let told = Told::found(found, self.key.name(), config.calendar());
+        self.answer(config, &found.value, &Told { failed: Some(failed), ..told })
     }
 
     /// Adds headers to an answer that is not stored, or not yet.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::{Failure, Fill, Lead, Outcome, Slot};
+use larder_core::{Fill, Found, Key, Lead, Outcome, Slot};
 
 use super::config::Config;
+use super::failed::Failed;
 use super::stored::StoredResponse;
 
-/// Where an answer goes, if it may be stored.
+/// Where an answer goes, if it may be stored. Holds what the load needs until it is over: the lease, its place among the
+/// loads. Dropped, it gives them back.
 pub(super) enum Keeper {
     /// To everybody who waits for it.
     Lead(Lead<StoredResponse>),
@@ -49,16 +51,52 @@ impl Keeper {
         }
     }
 
+    /// The answer is for its first client alone.
     pub(super) fn refuse(self, config: &Config) {
         match self {
             Keeper::Lead(lead) => lead.unshared(true),
-            Keeper::Slot(_, outcome) => config.handle.count_read(outcome),
+            Keeper::Slot(slot, outcome) => {
+                config.handle.count_read(outcome);
+                // What one client has sent for past the cache says nothing of the others' answers.
+                if outcome == Outcome::Miss {
+                    slot.unshared();
+                }
+            }
         }
     }
 
-    pub(super) fn fail(self, failure: Failure) {
+    /// The handler has failed, and there is no answer: something stale to serve instead, if there is any.
+    pub(super) fn fail(self, config: &Config, key: &Key, failed: Failed) -> Option<Found<StoredResponse>> {
+        config.failed(key, failed);
+        match self {
+            Keeper::Lead(lead) => lead.fail(failed.failure()),
+            Keeper::Slot(_, outcome) => {
+                config.handle.count_read(outcome);
+                None
+            }
+        }
+    }
+
+    /// The handler has failed, and this is what it answered. Something stale to serve instead, if there is any.
+    ///
+    /// # Errors
+    /// The keeper: there is nothing better than that answer.
+    pub(super) fn fail_softly(
+        self,
+        config: &Config,
+        key: &Key,
+        failed: Failed,
+    ) -> Result<Option<Found<StoredResponse>>, Self> {
+        let Keeper::Lead(lead) = self else { return Err(self) };
+        let found = lead.fail_softly(failed.failure()).map_err(Keeper::Lead)?;
+        config.failed(key, failed);
+        Ok(found)
+    }
+
+    /// The body of the answer comes in a task of its own.
+    pub(super) fn watch(&self) {
         if let Keeper::Lead(lead) = self {
-            lead.fail(failure);
+            lead.watch();
         }
     }
 }

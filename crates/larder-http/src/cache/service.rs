@@ -18,7 +18,6 @@ use super::asked::{self, Asked};
 use super::config::Config;
 use super::fetch;
 use super::handler::Handler;
-use super::keeper::Keeper;
 use super::key;
 use super::style::Told;
 use super::way::{self, Begun, Running};
@@ -110,10 +109,9 @@ where
                     Running::note(&mut parts, &key);
                     let asked = Arc::new(Asked::take(&config, key, &mut parts));
                     let request = Request::from_parts(parts, body);
-                    let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request);
-                    return match way::begin(work) {
+                    return match way::take_off(config, inner, asked, request, lead) {
                         Begun::Done(response) => Answer::Ready(Some(response)),
-                        Begun::Waits(work) => Answer::Waiting(Box::pin(way::detached(config, work))),
+                        Begun::Waits(response) => Answer::Waiting(response),
                     };
                 }
                 other => claimed = Some(other),

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use axum::body::Body;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use larder_core::{BoxFuture, Claim, Flown, Found, Key, Lead, LookedUp, Outcome, at_once};
+use larder_core::{
+    BoxFuture, Claim, Failure, Flown, Key, Lead, LookedUp, Outcome, SkipReason, Turn, at_once,
+};
 
 use super::asked::Asked;
 use super::config::Config;
+use super::failed::{Failed, failed};
 use super::fetch;
 use super::handler::Handler;
 use super::keeper::Keeper;
 use super::stored::StoredResponse;
-use super::style::Told;
 use crate::problem::problem;
 use crate::rules::request::Verdict;
 
@@ -61,10 +63,13 @@ pub(super) async fn answer<S: Handler>(
     }
     for _ in 0..MOST_TURNS {
         let lead = match claimed.take().unwrap_or_else(|| config.handle.claim(asked.key.as_bytes())) {
-            Claim::Found(found) => return found_answer(&config, &asked, &found),
+            Claim::Found(found) => return asked.found(&config, &found),
             Claim::Stale(found, lead) => {
                 refresh(&config, inner, &asked, request(), lead);
-                return found_answer(&config, &asked, &found);
+                return asked.found(&config, &found);
+            }
+            Claim::Apart(SkipReason::Overloaded) if verdict != Verdict::OnlyIfCached => {
+                return config.turn_away(&asked.path, Outcome::Skip);
             }
             Claim::Apart(_) => break,
             Claim::Join(flying) if verdict == Verdict::OnlyIfCached => {
@@ -72,26 +77,30 @@ pub(super) async fn answer<S: Handler>(
                 return only_if_cached();
             }
             Claim::Join(flying) => match flying.wait().await {
-                Flown::Found(found) => return found_answer(&config, &asked, &found),
+                Flown::Found(found) => return asked.found(&config, &found),
                 Flown::Unshared => break,
                 Flown::Again => continue,
-                Flown::Failed(failure) => return fetch::failed(&failure),
+                // Its own answer, which says why, is for its first client.
+                Flown::Failed(Failure::Loader(_)) => break,
+                Flown::Failed(failure) => return failed(&failure),
             },
             Claim::Lead(lead) => lead,
         };
         let lead = match lead.look_up().await {
-            LookedUp::Found(found) => return found_answer(&config, &asked, &found),
+            LookedUp::Found(found) => return asked.found(&config, &found),
             LookedUp::Stale(found, lead) => {
                 refresh(&config, inner, &asked, request(), lead);
-                return found_answer(&config, &asked, &found);
+                return asked.found(&config, &found);
             }
             LookedUp::Nothing(lead) => lead,
         };
         if verdict == Verdict::OnlyIfCached {
             return only_if_cached();
         }
-        let work = fetch::run(config.clone(), Keeper::Lead(lead), inner, asked, request());
-        return to_its_end(config.clone(), work).await;
+        return match take_off(config, inner, asked, request(), lead) {
+            Begun::Done(response) => response,
+            Begun::Waits(response) => response.await,
+        };
     }
     if verdict == Verdict::OnlyIfCached {
         return only_if_cached();
@@ -107,9 +116,17 @@ async fn alone<S: Handler>(
     request: Request<Body>,
     outcome: Outcome,
 ) -> Response<Body> {
-    let keeper = Keeper::Slot(config.handle.begin_at(&asked.key), outcome);
-    let work = fetch::run(config.clone(), keeper, inner, asked, request);
-    to_its_end(config.clone(), work).await
+    let (own, slot) = (config.clone(), config.handle.begin_at(&asked.key));
+    let work = async move {
+        match slot.turn().await {
+            Some(slot) => fetch::run(own, Keeper::Slot(slot, outcome), inner, asked, request).await,
+            None => own.turn_away(&asked.path, outcome),
+        }
+    };
+    match begin(work) {
+        Begun::Done(response) => response,
+        Begun::Waits(work) => handed_over(&config, work).await,
+    }
 }
 
 /// How far work came at its first poll.
@@ -119,7 +136,7 @@ pub(super) enum Begun {
 }
 
 /// What is done at once needs no task.
-pub(super) fn begin(work: impl Future<Output = Response<Body>> + Send + 'static) -> Begun {
+fn begin(work: impl Future<Output = Response<Body>> + Send + 'static) -> Begun {
     let mut work: BoxFuture<'static, _> = Box::pin(fetch::contained(work));
     match at_once(&mut work) {
         Some(response) => Begun::Done(response),
@@ -127,31 +144,61 @@ pub(super) fn begin(work: impl Future<Output = Response<Body>> + Send + 'static)
     }
 }
 
-/// Begins work and sees it to its end.
-async fn to_its_end(
+/// Runs the handler for everybody, as soon as it is this load's turn. The client need not wait for it longer than the policy
+/// says.
+pub(super) fn take_off<S: Handler>(
     config: Arc<Config>,
-    work: impl Future<Output = Response<Body>> + Send + 'static,
-) -> Response<Body> {
-    match begin(work) {
-        Begun::Done(response) => response,
-        Begun::Waits(work) => detached(config, work).await,
+    inner: S,
+    asked: Arc<Asked>,
+    request: Request<Body>,
+    lead: Lead<StoredResponse>,
+) -> Begun {
+    let seat = lead.seat();
+    match begin(in_turn(config.clone(), inner, asked.clone(), request, lead)) {
+        Begun::Waits(work) => Begun::Waits(Box::pin(async move {
+            match seat.beside(handed_over(&config, work)).await {
+                Ok(response) => response,
+                Err(Some(found)) => asked.instead(&config, &found, Failed::Slow),
+                Err(None) => Failed::TimedOut.answer(),
+            }
+        })),
+        done @ Begun::Done(_) => done,
     }
 }
 
-/// Runs to its end whatever becomes of the client.
-pub(super) async fn detached(
+/// Waits for the load's turn, and runs the handler.
+async fn in_turn<S: Handler>(
     config: Arc<Config>,
-    work: BoxFuture<'static, Response<Body>>,
+    inner: S,
+    asked: Arc<Asked>,
+    request: Request<Body>,
+    lead: Lead<StoredResponse>,
 ) -> Response<Body> {
+    let lead = match lead.turn_at_once() {
+        Ok(lead) => lead,
+        Err(lead) => match lead.turn().await {
+            Turn::Load(lead) => lead,
+            Turn::Found(found) => return asked.found(&config, &found),
+            Turn::Overloaded(found) => {
+                config.failed(&asked.key, Failed::Overloaded);
+                return match found {
+                    Some(found) => asked.instead(&config, &found, Failed::Overloaded),
+                    None => Failed::Overloaded.answer(),
+                };
+            }
+        },
+    };
+    fetch::run(config, Keeper::Lead(lead), inner, asked, request).await
+}
+
+/// Runs to its end in a task, whatever becomes of the client.
+async fn handed_over(config: &Config, work: BoxFuture<'static, Response<Body>>) -> Response<Body> {
     let (done, answer) = tokio::sync::oneshot::channel();
     config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
         // The client may be gone; then the answer is for those who wait, and for the cache.
         let _ = done.send(work.await);
     })));
-    match answer.await {
-        Ok(response) => response,
-        Err(_) => fetch::failed(&larder_core::Failure::ShuttingDown),
-    }
+    answer.await.unwrap_or_else(|_| failed(&Failure::ShuttingDown))
 }
 
 fn refresh<S: Handler>(
@@ -167,7 +214,7 @@ fn refresh<S: Handler>(
     let work = async move {
         // Another node may have refreshed already.
         if let LookedUp::Nothing(lead) = lead.look_up().await {
-            drop(fetch::run(own, Keeper::Lead(lead), inner, asked, request).await);
+            drop(in_turn(own, inner, asked, request, lead).await);
         }
     };
     config.handle.refresh_in_background(&key, tracing::Instrument::in_current_span(work));
@@ -179,8 +226,4 @@ fn only_if_cached() -> Response<Body> {
         "Not in the cache",
         "The request said only-if-cached, and the cache has no answer.",
     )
-}
-
-fn found_answer(config: &Config, asked: &Asked, found: &Found<StoredResponse>) -> Response<Body> {
-    asked.answer(config, &found.value, &Told::found(found, asked.key.name(), config.calendar()))
 }
