@@ -242,6 +242,13 @@ impl Cache {
         &self.engine.runtime
     }
 
+    /// Says that a load has failed, and why, for front doors. `reason` is one of the words of
+    /// [`LoadError::as_str`](crate::LoadError::as_str).
+    pub fn load_failed(&self, key: &Key, reason: &'static str, message: &str) {
+        let message = message.to_owned();
+        self.engine.events.emit(|| Event::LoadFailed { key: key.clone(), reason, message });
+    }
+
     /// Says why something was not cached, for front doors.
     pub fn skipped(&self, key: &str, reason: SkipReason) {
         if reason.is_mistake() || tracing::enabled!(target: "larder", tracing::Level::DEBUG) {

@@ -34,7 +34,7 @@ pub enum Event {
     LoadFailed {
         /// Which key.
         key: Key,
-        /// `loader`, `panicked`, `timed_out`.
+        /// `loader`, `panicked`, `timed_out`, `overloaded`.
         reason: &'static str,
         /// What it said.
         message: String,

@@ -10,7 +10,7 @@ use crate::remote::{BreakerState, Link};
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// `ok`, `degraded` (the remote tier is out of reach: reads go on from memory and loaders) or `off`.
+    /// `ok`, `degraded` (the remote tier is out of reach: reads go on from memory and loaders; or a load hangs) or `off`.
     pub status: &'static str,
     /// The remote tier, if there is one.
     pub remote: Option<RemoteHealth>,
@@ -20,6 +20,8 @@ pub struct Health {
     pub memory_bytes: u64,
     /// The bound on that.
     pub memory_bound: u64,
+    /// Loads that are past their deadline and still run, because they block their thread.
+    pub hung_loads: usize,
 }
 
 /// How the remote tier is.
@@ -90,11 +92,12 @@ impl Health {
                 log: LogHealth::of(engine)?,
             })
         });
-        let well = remote.as_ref().is_none_or(|r| {
+        let hung_loads = engine.hung_loads();
+        let reached = remote.as_ref().is_none_or(|r| {
             let log = r.log.position.is_some() && r.log.state != LogState::Disconnected;
             r.connected && log && r.breaker == BreakerState::Closed
         });
-        let status = match (engine.enabled, well) {
+        let status = match (engine.enabled, reached && hung_loads == 0) {
             (false, _) => "off",
             (true, true) => "ok",
             (true, false) => "degraded",
@@ -105,6 +108,7 @@ impl Health {
             memory_entries: engine.memory.entries(),
             memory_bytes: engine.memory.bytes(),
             memory_bound: engine.memory.bound(),
+            hung_loads,
         }
     }
 }

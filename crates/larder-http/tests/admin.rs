@@ -12,7 +12,7 @@ use axum::http::{Method, Request, StatusCode};
 use axum::routing;
 use common::*;
 use larder_core::testing::{ManualRuntime, TestRemote};
-use larder_core::{Cache, Occasion, Reaction, Remote as _, Selector};
+use larder_core::{Cache, Claim, Occasion, Reaction, Remote as _, Selector};
 use larder_http::{AdminAuth, AdminRouter};
 use serde_json::json;
 
@@ -500,4 +500,35 @@ async fn health_tells_how_this_node_stands_to_the_log() {
     assert_eq!((&of_b["state"], &of_b["gaps"]), (&"following".into(), &0.into()));
     assert_eq!((&of_b["lag_ms"], &of_b["pending_invalidations"]), (&0.into(), &0.into()));
     assert!(of_a["position"].is_string() && of_a["position"] == of_b["position"], "{of_a} {of_b}");
+}
+
+/// Lesson 14: a handler blocks its thread, ninety-six requests wait for it, and health is green.
+#[tokio::test]
+async fn a_handler_that_does_not_come_back_degrades_health_and_shows_in_the_metrics() {
+    let (cache, runtime) = cache().await;
+    let app = AdminRouter::new(&cache).auth(AdminAuth::TrustHost).build();
+    let status = async || {
+        let health = json(&ask(&app, get("/health")).await);
+        (health["status"].as_str().unwrap().to_owned(), health["hung_loads"].as_u64().unwrap())
+    };
+    let hung = async || {
+        let page = ask(&app, get("/metrics")).await;
+        page.text().lines().find_map(|line| line.strip_prefix("larder_hung_loads ")?.parse::<u64>().ok())
+    };
+    // A thread that is blocked cannot end its load in time: neither does this one, which nobody polls.
+    let pages = cache.namespace::<u64>("page", policy()).unwrap();
+    let key = pages.key_writer().to_key();
+    let Claim::Lead(mut lead) = pages.claim(key.as_bytes()) else { panic!("nobody loads it") };
+    lead.begin();
+    lead.watch();
+    assert_eq!((status().await, hung().await), (("ok".to_owned(), 0), Some(0)));
+    for _ in 0..35 {
+        settle().await;
+        runtime.advance(std::time::Duration::from_secs(1));
+    }
+    settle().await;
+    assert_eq!((status().await, hung().await), (("degraded".to_owned(), 1), Some(1)));
+    assert_eq!(json(&ask(&app, get("/stats")).await)["hung_loads"], 1);
+    drop(lead);
+    assert_eq!((status().await, hung().await), (("ok".to_owned(), 0), Some(0)));
 }

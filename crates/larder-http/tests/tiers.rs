@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,29 +10,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing;
 use common::*;
-use larder_core::testing::{ManualRuntime, TestRemote};
-use larder_core::{Cache, Compression, Policy, Runtime};
+use larder_core::{Cache, Compression, Policy};
 use larder_http::{HeaderStyle, ResponseCache};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
-
-struct World {
-    runtime: Arc<ManualRuntime>,
-    remote: Arc<TestRemote>,
-}
-
-impl World {
-    fn new() -> Self {
-        let runtime = ManualRuntime::new(7);
-        let remote = TestRemote::new(runtime.clone() as Arc<dyn Runtime>);
-        World { runtime, remote }
-    }
-
-    /// Another process on the same remote tier.
-    async fn process(&self) -> Cache {
-        let builder = Cache::builder().runtime(self.runtime.clone()).remote(self.remote.clone());
-        builder.build().await.unwrap()
-    }
-}
 
 const LINKS: [&[u8]; 3] = [b"</a>; rel=next", b"caf\xc3\xa9 \xff", b""];
 

@@ -72,7 +72,10 @@ pub(super) fn claim<V: Send + Sync + 'static>(handle: &Arc<Handle<V>>, key: &Pro
     }
     let key = key.to_key();
     match board(handle, &key, now) {
-        Boarding::Full => Claim::Apart(SkipReason::Overloaded),
+        Boarding::Full => match old.and_then(|old| handle.still_usable(&key, &old, now)) {
+            Some(found) => Claim::Stale(found, None),
+            None => Claim::Apart(SkipReason::Overloaded),
+        },
         Boarding::Join(flight) => Claim::Join(Flying { handle: handle.clone(), key, flight, arrived }),
         Boarding::Lead(flight) => {
             let mut lead = Lead::new(handle.clone(), key, flight, now);

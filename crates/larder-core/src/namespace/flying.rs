@@ -1,9 +1,11 @@
 //! Waiting for a load that somebody else leads, or that has moved to a task.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 
 use super::Found;
+use super::claim::GRACE;
 use super::handle::Handle;
 use crate::entry::Entry;
 use crate::flight::{Failure, Flight, Landing};
@@ -136,6 +138,50 @@ impl<V: Send + Sync + 'static> Flying<V> {
             self.flight.leave();
         }
         flown
+    }
+
+    /// The leader's part, for one who hands his load to a task and hears of it by `answer`: waits for that, but no longer
+    /// than the policy's soft timeout if there is something stale to serve, and no longer than a load may take. What the load
+    /// brings then is for others.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// No answer in time; what may be served instead, if anything may.
+    pub async fn beside<T>(self, answer: impl Future<Output = T>) -> Result<T, Option<Found<V>>> {
+        let engine = self.handle.engine();
+        engine.watch();
+        let mut answer = pin!(answer);
+        if let Some(soft) = self.handle.policy.soft_timeout {
+            if let Ok(answer) = within(&*engine.runtime, soft, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            if let Some(found) = self.left_with() {
+                return Err(Some(found));
+            }
+        }
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            () = self.overdue() => Err(self.left_with()),
+        }
+    }
+
+    /// Something stale, with which the leader leaves.
+    fn left_with(&self) -> Option<Found<V>> {
+        let found = self.spare()?;
+        self.flight.leave();
+        Some(found)
+    }
+
+    /// Ends when the load has taken longer than it may.
+    async fn overdue(&self) {
+        match self.landed().await {
+            None => {}
+            // Its end follows at once, unless others were let go because it blocks its thread.
+            Some(Landing::Failed(Failure::TimedOut)) => self.handle.engine().runtime.sleep(GRACE).await,
+            Some(_) => pending().await,
+        }
     }
 
     fn take(&self, landing: &Landing) -> Flown<V> {

@@ -16,6 +16,7 @@ use crate::key::{Key, KeyWriter, Prefix, Probe, ToKey, is_plain};
 use crate::log::{Mode, Verdict};
 use crate::memory::Glance;
 use crate::outcome::{Outcome, Tier};
+use crate::policy::defaults::UNCACHEABLE_FOR;
 use crate::policy::{Policy, window};
 use crate::runtime::Moment;
 use crate::selector::Selector;
@@ -289,6 +290,29 @@ impl<V: Send + Sync + 'static> Handle<V> {
             && node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead
             && node.serves(entry.loaded(), now);
         serves.then(|| self.found(entry, Some(*tier), now)).flatten()
+    }
+
+    /// What memory had a moment ago, to be served because nothing can be loaded: unless its time is over. Counts as a read.
+    pub(crate) fn still_usable(&self, key: &Key, old: &Entry, now: Moment) -> Option<Found<V>> {
+        let usable = old.freshness(now) != Freshness::Expired;
+        let found = usable.then(|| self.found(old, Some(Tier::Memory), now)).flatten()?;
+        self.answered(key.as_bytes(), &found);
+        Some(found)
+    }
+
+    /// Ends what the tiers have of a key, here and in the remote tier: a load has found that it is not so any more, and
+    /// brought nothing to take its place.
+    pub(super) fn drop_older(&self, key: &Key) {
+        self.engine.memory.remove(&Probe::from(key));
+        if self.uses_remote() {
+            self.remove_remotely(key);
+        }
+    }
+
+    /// The next readers of a key load apart: the answer to it, which took so long, is for nobody else. It is remembered for
+    /// as long again, so that a slow one is known to be one until those who load it now say so again.
+    pub(super) fn remember_apart(&self, key: &Key, now: Moment, took: Duration) {
+        self.engine.uncacheable.remember(key, now, UNCACHEABLE_FOR.saturating_add(took));
     }
 
     /// Does this handle read and write the remote tier?

@@ -242,15 +242,19 @@ impl<V: Send + Sync + 'static> Lead<V> {
         self.refresh || self.flight.was_left()
     }
 
-    /// Ends the load with an answer that is for this caller alone. With `remember` the next requests do not wait for
-    /// each other either, for a few seconds.
+    /// Ends the load with an answer that is for this caller alone: with it ends what was stale, or about to be. With
+    /// `remember` the next requests do not wait for each other either, for a few seconds and as long as this load took.
     pub fn unshared(mut self, remember: bool) {
-        let engine = self.handle.engine();
-        let now = engine.runtime.now();
+        let now = self.handle.engine().runtime.now();
+        let took = now.since(self.started);
         if remember {
-            engine.uncacheable.remember(&self.key, now, crate::defaults::UNCACHEABLE_FOR);
+            self.handle.remember_apart(&self.key, now, took);
         }
-        self.handle.counters.load_ended(now.since(self.started), true);
+        let had_older = self.refresh || self.flight.spare().is_some();
+        if had_older && !self.flight.is_superseded() {
+            self.handle.drop_older(&self.key);
+        }
+        self.handle.counters.load_ended(took, true);
         if !self.is_for_nobody() {
             self.handle.counters.read(Outcome::Miss);
         }
@@ -269,7 +273,7 @@ impl<V: Send + Sync + 'static> Lead<V> {
             self.handle.counters.load_ended(now.since(self.started), false);
         }
         let policy = &self.handle.policy;
-        if policy.stale_window() > Duration::ZERO {
+        if self.refresh || policy.stale_window() > Duration::ZERO {
             engine.resting.remember(&self.key, now, policy.retry_after);
         }
         let spare = self.handle.spare(&self.key, &self.flight);
@@ -286,6 +290,24 @@ impl<V: Send + Sync + 'static> Lead<V> {
         }
         self.land(Landing::Failed(failure));
         spare
+    }
+
+    /// Ends the load with an error, as [`fail`](Self::fail), if nothing is lost with what it has brought: that of a refresh
+    /// nobody reads, and else there is something stale to serve instead, which is the answer.
+    ///
+    /// # Errors
+    /// The lead: there is nothing better than what the load has brought.
+    pub fn fail_softly(self, failure: Failure) -> Result<Option<Found<V>>, Self> {
+        if self.refresh || self.handle.spare(&self.key, &self.flight).is_some() {
+            return Ok(self.fail(failure));
+        }
+        Err(self)
+    }
+
+    /// The load takes its time, in a task that nobody waits for with a [`seat`](Self::seat): sees to it that it shows in
+    /// health when it is past its deadline.
+    pub fn watch(&self) {
+        self.handle.engine().watch();
     }
 
     /// Another seat on the same flight, for whoever hands the lead to a task.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fill::Fill;
 use super::handle::Handle;
 use super::store::{Held, Loaded, Storing};
-use crate::engine::{InMemory, Over};
+use crate::engine::{InMemory, Over, Permit};
 use crate::entry::{Entry, Origin};
 use crate::key::{Key, Probe};
 use crate::log::Mark;
@@ -19,13 +19,33 @@ pub struct Slot<V: Send + Sync + 'static> {
     key: Key,
     mark: Mark,
     started: Moment,
+    /// Its place among the loads, given back with it.
+    _permit: Option<Permit>,
 }
 
 impl<V: Send + Sync + 'static> Slot<V> {
     pub(super) fn new(handle: Arc<Handle<V>>, key: Key) -> Self {
         let started = handle.engine().runtime.now();
         let mark = handle.engine().node.mark(started);
-        Slot { handle, key, mark, started }
+        Slot { handle, key, mark, started, _permit: None }
+    }
+
+    /// Waits for a place among the loads of this process, for at most as long as a load may take, and keeps it; the value is
+    /// about to be read from then on. `None`: too many are under way, or wait.
+    ///
+    /// Cancel safe.
+    pub async fn turn(self) -> Option<Self> {
+        let Some(gate) = self.handle.gate.clone() else { return Some(self) };
+        let runtime = self.handle.engine().runtime.clone();
+        let permit = gate.enter(&*runtime, self.handle.policy.load_timeout).await?;
+        Some(Slot { _permit: Some(permit), ..Slot::new(self.handle, self.key) })
+    }
+
+    /// There is nothing to store: the answer is for this caller alone. The next readers do not wait for each other either, as
+    /// after [`Lead::unshared`](super::Lead::unshared).
+    pub fn unshared(self) {
+        let now = self.handle.engine().runtime.now();
+        self.handle.remember_apart(&self.key, now, now.since(self.started));
     }
 
     /// Stores the value, and answers whether it was stored. A load of the key that is under way stores nothing.
@@ -43,6 +63,7 @@ impl<V: Send + Sync + 'static> Slot<V> {
         let engine = self.handle.engine();
         engine.flights.supersede(&self.key);
         let now = engine.runtime.now();
+        engine.uncacheable.forget(&self.key, now);
         let loaded = Loaded {
             mark: self.mark,
             now,

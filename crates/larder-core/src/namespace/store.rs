@@ -161,6 +161,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         };
         if let Some(reason) = unfit {
             skip(reason);
+            // Neither is the old one kept, or it would be served on as if nothing had happened.
             self.drop_older(key);
             return (entry, false);
         }
@@ -195,14 +196,6 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         let stored = stored && entry.freshness(now) != Freshness::Expired;
         (entry, stored)
-    }
-
-    /// The new value is kept nowhere: neither is the old one, or it would be served on as if nothing had happened.
-    fn drop_older(&self, key: &Key) {
-        self.engine.memory.remove(&Probe::from(key));
-        if self.uses_remote() {
-            self.remove_remotely(key);
-        }
     }
 
     /// True if the store is under way.

@@ -253,6 +253,11 @@ impl Policy {
         self.negative_ttl
     }
 
+    /// The smallest value that is stored, in bytes.
+    pub fn smallest_stored_size(&self) -> usize {
+        self.min_stored_size
+    }
+
     /// The largest value that is stored, in bytes.
     pub fn largest_stored_size(&self) -> usize {
         self.max_stored_size

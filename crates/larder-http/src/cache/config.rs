@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderName;
 use http::request::Parts;
-use larder_core::{AnyKey, Cache, Fill, KeyWriter, Namespace, NoLoader, SkipReason};
+use http::{HeaderName, Response};
+use larder_core::{AnyKey, Cache, Fill, Key, KeyWriter, Namespace, NoLoader, Outcome, SkipReason};
 
+use super::failed::Failed;
 use super::identity::Identify;
 use super::stored::StoredResponse;
 use super::style::HeaderStyle;
@@ -19,7 +21,7 @@ use crate::rules::response::{Keep, Storable};
 pub(super) type Handle = Namespace<AnyKey, StoredResponse, NoLoader>;
 type OfRequest<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 type WriteKey = Arc<dyn Fn(&Parts, &mut KeyWriter<'_>) + Send + Sync>;
-type TagsOfResponse = Arc<dyn Fn(&http::response::Parts, &Bytes) -> Vec<String> + Send + Sync>;
+type OfResponse<T> = Arc<dyn Fn(&http::response::Parts, &Bytes) -> T + Send + Sync>;
 
 /// Where the second segment of keys comes from.
 #[derive(Clone)]
@@ -61,8 +63,9 @@ pub(super) struct Config {
     pub(super) vary_headers: Vec<HeaderName>,
     pub(super) skip: Option<OfRequest<bool>>,
     pub(super) ttl: Option<OfRequest<Duration>>,
+    pub(super) ttl_from: Option<OfResponse<Option<Duration>>>,
     pub(super) tags: Option<OfRequest<Vec<String>>>,
-    pub(super) tags_from: Option<TagsOfResponse>,
+    pub(super) tags_from: Option<OfResponse<Vec<String>>>,
     pub(super) identify: Option<Identify>,
     pub(super) credentials: Credentials,
     pub(super) style: HeaderStyle,
@@ -90,6 +93,7 @@ impl Config {
             vary_headers: Vec::new(),
             skip: None,
             ttl: None,
+            ttl_from: None,
             tags: None,
             tags_from: None,
             identify: None,
@@ -119,6 +123,7 @@ impl Config {
         let policy = self.handle.policy();
         Storable {
             vary_headers: &self.vary_headers,
+            smallest_body: policy.smallest_stored_size() as u64,
             largest_body: policy.largest_stored_size() as u64,
             negative_ttl: policy.negative_time_to_live(),
         }
@@ -136,8 +141,10 @@ impl Config {
 
     /// What the answer says of itself.
     pub(super) fn complete(&self, fill: &mut Fill, keep: Keep, parts: &http::response::Parts, body: &Bytes) {
-        if let Keep::Negative(ttl) = keep {
-            fill.ttl = Some(ttl);
+        match (keep, &self.ttl_from) {
+            (Keep::Negative(ttl), _) => fill.ttl = Some(ttl),
+            (Keep::Policy, Some(from)) => fill.ttl = from(parts, body).or(fill.ttl),
+            (Keep::Policy, None) => {}
         }
         if let Some(tags) = &self.tags_from {
             fill.tags.extend(tags(parts, body));
@@ -149,9 +156,22 @@ impl Config {
         &**self.cache.runtime()
     }
 
+    /// Reports a load that has failed.
+    pub(super) fn failed(&self, key: &Key, failed: Failed) {
+        let (reason, message) = failed.event();
+        self.cache.load_failed(key, reason, &message);
+    }
+
+    /// Counts and reports a request for which there is no room, and answers it.
+    pub(super) fn turn_away(&self, path: &str, outcome: Outcome) -> Response<Body> {
+        self.handle.count_read(outcome);
+        self.cache.skipped(path, SkipReason::Overloaded);
+        Failed::Overloaded.answer()
+    }
+
     /// Counts and reports a request that is none of the cache's business.
     pub(super) fn passed(&self, parts: &Parts, reason: SkipReason) {
-        self.handle.count_read(larder_core::Outcome::Skip);
+        self.handle.count_read(Outcome::Skip);
         self.cache.skipped(parts.uri.path(), reason);
     }
 }

@@ -1,6 +1,5 @@
 //! Running the handler, and what becomes of its answer.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -11,105 +10,43 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body as _;
-use larder_core::{Failure, Fill, Lead, Outcome, SkipReason, Slot};
-use tower_service::Service;
+use larder_core::{Found, Moment, Outcome, SkipReason};
 
+use super::asked::Asked;
 use super::body::{Gathered, Gathering};
 use super::config::Config;
-use super::service::Asked;
+use super::failed::Failed;
+use super::handler::Handler;
+use super::keeper::{Keeper, Kept};
 use super::stored::StoredResponse;
 use super::style::Told;
-use crate::problem::problem;
-
-/// Where an answer goes, if it may be stored.
-pub(super) enum Keeper {
-    /// To everybody who waits for it.
-    Lead(Lead<StoredResponse>),
-    /// Into the cache, past whoever else is loading: a bypass, or a key whose answers could not be shared a moment ago.
-    Slot(Slot<StoredResponse>, Outcome),
-}
-
-/// What a keeper did.
-struct Kept {
-    value: Arc<StoredResponse>,
-    outcome: Outcome,
-    /// How long it stays fresh, jitter included; a slot does not say.
-    ttl: Option<Duration>,
-    stored: bool,
-}
-
-impl Keeper {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Keeper::Lead(_) => Outcome::Miss,
-            Keeper::Slot(_, outcome) => *outcome,
-        }
-    }
-
-    fn keep(self, config: &Config, value: StoredResponse, fill: &Fill) -> Kept {
-        let value = Arc::new(value);
-        match self {
-            Keeper::Lead(lead) => {
-                let found = lead.fill(value, fill);
-                let (outcome, ttl) = (Outcome::Miss, Some(found.ttl));
-                Kept { value: found.value, outcome, ttl, stored: found.stored }
-            }
-            Keeper::Slot(slot, outcome) => {
-                config.handle.count_read(outcome);
-                let stored = slot.put_shared(value.clone(), fill);
-                Kept { value, outcome, ttl: None, stored }
-            }
-        }
-    }
-
-    fn refuse(self, config: &Config) {
-        match self {
-            Keeper::Lead(lead) => lead.unshared(true),
-            Keeper::Slot(_, outcome) => config.handle.count_read(outcome),
-        }
-    }
-
-    fn fail(self, failure: Failure) {
-        if let Keeper::Lead(lead) = self {
-            lead.fail(failure);
-        }
-    }
-}
 
 /// Runs the handler to the end of its answer's head, and sees to the rest.
-pub(super) async fn run<S>(
+pub(super) async fn run<S: Handler>(
     config: Arc<Config>,
     mut keeper: Keeper,
     inner: S,
     asked: Arc<Asked>,
     request: Request<Body>,
-) -> Response<Body>
-where
-    S: Service<Request<Body>, Error = Infallible> + Send,
-    S::Response: IntoResponse,
-    S::Future: Send,
-{
+) -> Response<Body> {
     if let Keeper::Lead(lead) = &mut keeper {
         lead.begin();
     }
-    match contain(&config, call(inner, request)).await {
-        Ok(response) => settle(&config, keeper, &asked, response).await,
-        Err(failure) => {
-            let answer = failed(&failure);
-            keeper.fail(failure);
-            answer
-        }
+    // For the head and the body together: nobody waits longer for the two than for a load.
+    let until = config.calendar().now().plus(config.handle.policy().load_deadline());
+    match contain(&config, until, call(inner, request)).await {
+        Ok(response) => settle(&config, keeper, &asked, response, until).await,
+        Err(failed) => match keeper.fail(&config, &asked.key, failed) {
+            Some(found) => asked.instead(&config, &found, failed),
+            None => failed.answer(),
+        },
     }
 }
 
 /// Calls a service once it is ready.
-pub(super) async fn call<S>(mut inner: S, request: Request<Body>) -> Response<Body>
-where
-    S: Service<Request<Body>, Error = Infallible>,
-    S::Response: IntoResponse,
-{
+pub(super) async fn call<S: Handler>(mut inner: S, request: Request<Body>) -> Response<Body> {
     let Ok(()) = poll_fn(|cx| inner.poll_ready(cx)).await;
     let Ok(response) = inner.call(request).await;
     response.into_response()
@@ -118,42 +55,22 @@ where
 /// The handler's panic, and its slowness, are answers.
 async fn contain(
     config: &Config,
+    until: Moment,
     work: impl Future<Output = Response<Body>>,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, Failed> {
     let mut work = pin!(work);
     let mut timer = None;
-    let (runtime, limit) = (config.cache.runtime(), config.handle.policy().load_deadline());
+    let runtime = config.cache.runtime();
     poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(Poll::Ready(response)) => return Poll::Ready(Ok(response)),
             Ok(Poll::Pending) => {}
-            Err(_) => return Poll::Ready(Err(Failure::Panicked)),
+            Err(_) => return Poll::Ready(Err(Failed::Panicked)),
         }
-        let timer = timer.get_or_insert_with(|| runtime.sleep(limit));
-        timer.as_mut().poll(cx).map(|()| Err(Failure::TimedOut))
+        let timer = timer.get_or_insert_with(|| runtime.sleep(until.since(runtime.now())));
+        timer.as_mut().poll(cx).map(|()| Err(Failed::TimedOut))
     })
     .await
-}
-
-/// What a client hears of a load that failed.
-pub(super) fn failed(failure: &Failure) -> Response<Body> {
-    match failure {
-        Failure::TimedOut => problem(
-            StatusCode::GATEWAY_TIMEOUT,
-            "The answer took too long",
-            "The handler did not answer within the route's load timeout.",
-        ),
-        Failure::ShuttingDown => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Shutting down",
-            "The service is being shut down; try again.",
-        ),
-        _ => problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The handler failed",
-            "The handler panicked; its message is in the service's log.",
-        ),
-    }
 }
 
 /// Stores an answer if it may be stored, and hands it to its client in any case.
@@ -162,6 +79,7 @@ async fn settle(
     keeper: Keeper,
     asked: &Arc<Asked>,
     response: Response<Body>,
+    until: Moment,
 ) -> Response<Body> {
     let (parts, body) = response.into_parts();
     let length = body.size_hint().exact();
@@ -198,19 +116,20 @@ async fn settle(
         }
         Gathered::Waiting(gathering) => {
             let (body, mut pump) = gathering.tee();
-            let (head, of_work, path) = (parts.clone(), config.clone(), asked.path.clone());
+            let (head, of_work, of_request) = (parts.clone(), config.clone(), asked.clone());
             let outcome = keeper.outcome();
+            keeper.watch();
             config.cache.runtime().spawn(Box::pin(tracing::Instrument::in_current_span(async move {
-                let limit = of_work.handle.policy().load_deadline();
-                let (keeper, reason) = match within(&of_work, limit, pump.fill()).await.flatten() {
-                    Some(body) => match finish(keeper, head, body) {
+                let (keeper, reason, failed) = match within(&of_work, until, pump.fill()).await {
+                    Some(Some(body)) => match finish(keeper, head, body) {
                         Ok(_) => return,
-                        Err(refused) => (refused.0, SkipReason::Tags),
+                        Err(refused) => (refused.0, SkipReason::Tags, None),
                     },
-                    None => (keeper, SkipReason::Truncated),
+                    Some(None) => (keeper, SkipReason::Truncated, Some(Failed::Truncated)),
+                    None => (keeper, SkipReason::Truncated, Some(Failed::TimedOut)),
                 };
-                of_work.cache.skipped(&path, reason);
-                keeper.refuse(&of_work);
+                // The client has its head; what is stale is for those who wait.
+                drop(end(&of_work, keeper, &of_request, reason, failed));
                 pump.rest().await;
             })));
             let mut response = Response::from_parts(parts, body);
@@ -225,13 +144,14 @@ pub(super) async fn contained(work: impl Future<Output = Response<Body>>) -> Res
     let mut work = pin!(work);
     poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(failed(&Failure::Panicked)))
+            .unwrap_or_else(|_| Poll::Ready(Failed::Panicked.answer()))
     })
     .await
 }
 
-async fn within<T>(config: &Config, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let (mut work, mut timer) = (pin!(work), config.cache.runtime().sleep(limit));
+async fn within<T>(config: &Config, until: Moment, work: impl Future<Output = T>) -> Option<T> {
+    let runtime = config.cache.runtime();
+    let (mut work, mut timer) = (pin!(work), runtime.sleep(until.since(runtime.now())));
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
@@ -239,7 +159,7 @@ async fn within<T>(config: &Config, limit: Duration, work: impl Future<Output = 
     .await
 }
 
-/// An answer for its first client alone.
+/// An answer for its first client alone; or, if it is a failure and there is something stale, for nobody.
 fn refuse(
     config: &Config,
     keeper: Keeper,
@@ -251,10 +171,32 @@ fn refuse(
         Outcome::Bypass => Outcome::Bypass,
         _ => Outcome::Skip,
     };
-    config.cache.skipped(&asked.path, reason);
-    keeper.refuse(config);
+    let failed = Failed::of(response.status(), reason);
+    if let (Some(found), Some(failed)) = (end(config, keeper, asked, reason, failed), failed) {
+        return asked.instead(config, &found, failed);
+    }
     asked.tell(config, outcome, Some(reason), response.headers_mut());
     asked.hand_over(response)
+}
+
+/// Ends the load of an answer that is not stored. If it has failed: with something stale, if there is any.
+fn end(
+    config: &Config,
+    keeper: Keeper,
+    asked: &Asked,
+    reason: SkipReason,
+    failed: Option<Failed>,
+) -> Option<Found<StoredResponse>> {
+    let keeper = match failed {
+        None => keeper,
+        Some(failed) => match keeper.fail_softly(config, &asked.key, failed) {
+            Ok(found) => return found,
+            Err(keeper) => keeper,
+        },
+    };
+    config.cache.skipped(&asked.path, reason);
+    keeper.refuse(config);
+    None
 }
 
 fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {
@@ -265,6 +207,7 @@ fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {
         stored: kept.stored,
         key: Some(asked.key.name()),
         reason: None,
+        failed: None,
         late: asked.late,
         calendar: config.calendar(),
     }

@@ -1,13 +1,18 @@
 //! The response cache: a tower layer for axum routes.
 
+mod asked;
 mod body;
 mod config;
+mod failed;
 mod fetch;
+mod handler;
 mod identity;
+mod keeper;
 mod key;
 mod service;
 mod stored;
 mod style;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +73,7 @@ impl ResponseCache {
     /// A name that is none, or a policy that breaks a rule.
     pub fn new(cache: &Cache, namespace: &str, policy: Policy) -> Result<Self, NamespaceError> {
         let handle = cache.front_door(namespace, policy, ResponseCodec, StoredResponse::weight)?;
+        let handle = handle.content_hash(StoredResponse::content_hash);
         Ok(ResponseCache { config: Config::new(cache.clone(), handle) })
     }
 
@@ -125,9 +131,19 @@ impl ResponseCache {
         self
     }
 
-    /// Takes the ttl from the request. Default: the policy's.
+    /// Takes the ttl from the request. Default: the policy's, which may [learn](Policy::adaptive_ttl).
     pub fn ttl_with(mut self, ttl: impl Fn(&Parts) -> Duration + Send + Sync + 'static) -> Self {
         self.config.ttl = Some(Arc::new(ttl));
+        self
+    }
+
+    /// Takes the ttl from the response; `None` leaves it to [`ttl_with`](Self::ttl_with) and the policy. Of a 404 or 410 the
+    /// policy's [`negative_ttl`](Policy::negative_ttl) decides. Default: the response has no say.
+    pub fn ttl_from(
+        mut self,
+        ttl: impl Fn(&http::response::Parts, &Bytes) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.ttl_from = Some(Arc::new(ttl));
         self
     }
 

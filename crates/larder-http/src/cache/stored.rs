@@ -5,7 +5,28 @@ use http::header::{ETAG, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use larder_core::{Codec, CodecError};
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// Headers that say when and how an answer was made, or how long it is good for, and nothing of what it says. Validators too:
+/// the body itself is compared.
+const OF_THE_MOMENT: [&str; 16] = [
+    "age",
+    "cache-control",
+    "cache-status",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "request-id",
+    "server-timing",
+    "traceparent",
+    "tracestate",
+    "via",
+    "x-correlation-id",
+    "x-request-id",
+    "x-response-time",
+    "x-runtime",
+];
 
 /// A complete response, ready to be given out again.
 #[derive(Debug)]
@@ -41,6 +62,25 @@ impl StoredResponse {
             headers.insert(ETAG, entity_tag(&body));
         }
         StoredResponse { status, headers, body, said: Mutex::default() }
+    }
+
+    /// What is the same as long as nothing has changed that a reader would see: status, body, and the headers that say
+    /// something of the body.
+    pub(super) fn content_hash(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        hash.update(&self.status.as_u16().to_be_bytes());
+        let telling = self.headers.iter().filter(|(name, _)| !OF_THE_MOMENT.contains(&name.as_str()));
+        // In whatever order the handler has set them.
+        let headers = telling.map(|(name, value)| {
+            let mut hash = Xxh3::new();
+            hash.update(name.as_str().as_bytes());
+            hash.update(b":");
+            hash.update(value.as_bytes());
+            hash.digest()
+        });
+        hash.update(&headers.fold(0, u64::wrapping_add).to_be_bytes());
+        hash.update(&self.body);
+        hash.digest()
     }
 
     /// About how much memory it takes, in bytes.
@@ -162,6 +202,28 @@ mod tests {
         let (response, mut bytes) = (response(), Vec::new());
         ResponseCodec.encode(&response, &mut bytes).unwrap();
         assert_eq!(ResponseCodec.decode(&bytes.into()).unwrap(), response);
+    }
+
+    #[test]
+    fn content_is_the_same_whenever_and_however_it_was_made() {
+        let made = |status: u16, lines: &[(&'static str, &'static str)], body: &'static str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            StoredResponse::new(StatusCode::from_u16(status).unwrap(), headers, body.into()).content_hash()
+        };
+        let first = made(200, &[("link", "a"), ("link", "b"), ("x-total", "2"), ("date", "then")], "body");
+        let lines =
+            [("age", "7"), ("date", "now"), ("x-total", "2"), ("link", "a"), ("link", "b"), ("etag", "1")];
+        assert_eq!(first, made(200, &lines, "body"));
+        let others = [
+            made(404, &lines, "body"),
+            made(200, &lines, "body "),
+            made(200, &lines[..4], "body"),
+            made(200, &[("link", "a"), ("link", "b"), ("x-total", "3")], "body"),
+        ];
+        assert!(others.iter().all(|other| *other != first));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use larder_core::{Found, Outcome, Runtime, SkipReason};
 
+use super::failed::Failed;
 use super::stored::Instance;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -72,6 +73,8 @@ pub(super) struct Told<'a> {
     pub(super) key: Option<&'a [u8]>,
     /// Why it is not stored.
     pub(super) reason: Option<SkipReason>,
+    /// What has failed, so that it is served stale.
+    pub(super) failed: Option<Failed>,
     /// Did it go past the cache because this node is behind the client's token?
     pub(super) late: bool,
     /// The calendar, for `X-Cache-Date`.
@@ -88,6 +91,7 @@ impl<'a> Told<'a> {
             stored: found.stored,
             key: Some(key),
             reason: None,
+            failed: None,
             late: false,
             calendar,
         }
@@ -100,7 +104,8 @@ impl<'a> Told<'a> {
         key: Option<&'a [u8]>,
         calendar: &'a dyn Runtime,
     ) -> Self {
-        Told { outcome, age: Duration::ZERO, ttl: None, stored: false, key, reason, late: false, calendar }
+        let (age, ttl, failed) = (Duration::ZERO, None, None);
+        Told { outcome, age, ttl, stored: false, key, reason, failed, late: false, calendar }
     }
 }
 
@@ -168,7 +173,8 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// RFC 9211 section 2: `larder; hit; ttl=30` or `larder; fwd=uri-miss; stored; ttl=60`.
+/// RFC 9211 section 2: `larder; hit; ttl=30` or `larder; fwd=uri-miss; stored; ttl=60`. What was served stale because the
+/// handler has failed was forwarded to it; what it was not, is a hit.
 fn cache_status(told: &Told<'_>) -> HeaderValue {
     let ttl = told.ttl.map(|ttl| ttl.as_secs());
     if let (Outcome::Hit, Some(ttl)) = (told.outcome, ttl) {
@@ -179,7 +185,14 @@ fn cache_status(told: &Told<'_>) -> HeaderValue {
     let _ = match told.outcome {
         Outcome::Hit => write!(text, "larder; hit; ttl={}", ttl.unwrap_or(0)),
         // A stale answer is a hit whose ttl is behind it.
-        Outcome::Stale => write!(text, "larder; hit; ttl=-1; detail=stale"),
+        Outcome::Stale => match told.failed {
+            None => write!(text, "larder; hit; ttl=-1; detail=stale"),
+            Some(Failed::Overloaded) => write!(text, "larder; hit; ttl=-1; detail=overloaded"),
+            Some(Failed::Answered(status)) => {
+                write!(text, "larder; fwd=stale; fwd-status={}", status.as_u16())
+            }
+            Some(failed) => write!(text, "larder; fwd=stale; detail={}", failed.as_str()),
+        },
         Outcome::Miss => write!(text, "larder; fwd=uri-miss"),
         Outcome::Coalesced => write!(text, "larder; fwd=uri-miss; collapsed"),
         Outcome::Bypass => write!(text, "larder; fwd=request"),

@@ -17,10 +17,18 @@ use crate::tokens::LARDER_EPOCH;
 pub struct Storable<'a> {
     /// Headers that are part of the key.
     pub vary_headers: &'a [HeaderName],
+    /// The smallest body, in bytes.
+    pub smallest_body: u64,
     /// The largest body, in bytes.
     pub largest_body: u64,
     /// How long a 404 or 410 is kept, if at all.
     pub negative_ttl: Option<Duration>,
+}
+
+/// Does a response of this status say that something is wrong at its origin, so that a stale one is better (RFC 5861 section
+/// 4)?
+pub fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// How long a response that may be stored lives.
@@ -75,6 +83,7 @@ impl Storable<'_> {
             None => Err(SkipReason::Stream),
             Some(length) if length > self.largest_body => Err(SkipReason::TooLarge),
             Some(length) if says_otherwise(headers, length) => Err(SkipReason::Truncated),
+            Some(length) if length < self.smallest_body => Err(SkipReason::TooSmall),
             Some(_) => Ok(keep),
         }
     }
@@ -139,8 +148,12 @@ mod tests {
         let headers: HeaderMap =
             lines.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
         let language = [http::header::ACCEPT_LANGUAGE];
-        Storable { vary_headers: &language, largest_body: 100, negative_ttl: Some(Duration::from_secs(5)) }
-            .judge(StatusCode::from_u16(status).unwrap(), &headers, length)
+        let negative_ttl = Some(Duration::from_secs(5));
+        Storable { vary_headers: &language, smallest_body: 10, largest_body: 100, negative_ttl }.judge(
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            length,
+        )
     }
 
     #[test]
@@ -158,7 +171,9 @@ mod tests {
             (judge(200, &[("content-type", "text/event-stream")], Some(10)), SkipReason::Stream),
             (judge(200, &[], None), SkipReason::Stream),
             (judge(200, &[], Some(101)), SkipReason::TooLarge),
+            (judge(200, &[], Some(9)), SkipReason::TooSmall),
             (judge(200, &[("content-length", "11")], Some(10)), SkipReason::Truncated),
+            (judge(200, &[("content-length", "11")], Some(9)), SkipReason::Truncated),
         ];
         for (verdict, reason) in refused {
             assert_eq!(verdict, Err(reason));

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, reason = "every test file uses its own part of it")]
 
 mod held;
+mod origin;
+mod world;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,6 +28,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 pub(crate) use self::held::Held;
+pub(crate) use self::origin::Origin;
+pub(crate) use self::world::World;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 

@@ -80,6 +80,18 @@ pub(super) const MEMORY: Family = family(Kind::Gauge, "larder_memory_bytes", &[]
 pub(super) const MEMORY_LIMIT: Family =
     family(Kind::Gauge, "larder_memory_limit_bytes", &[], "The bound on that.");
 pub(super) const FLIGHTS: Family = family(Kind::Gauge, "larder_flights", &[], "Loads under way.");
+pub(super) const HUNG_LOADS: Family = family(
+    Kind::Gauge,
+    "larder_hung_loads",
+    &[],
+    "Loads that are past their deadline and still run, because they block their thread.",
+);
+pub(super) const LEASES: Family = family(
+    Kind::Gauge,
+    "larder_leases",
+    &[],
+    "Leases that this process has: keys that others wait for it to load.",
+);
 pub(super) const STAMPS: Family =
     family(Kind::Gauge, "larder_stamps", &[], "Selectors in this node's table of invalidations.");
 pub(super) const PUSHED_BACK: Family = family(

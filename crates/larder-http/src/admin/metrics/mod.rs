@@ -25,6 +25,8 @@ pub(super) fn text(stats: &Stats, health: &Health) -> String {
     page.sample(&of::MEMORY, &[], stats.memory_bytes);
     page.sample(&of::MEMORY_LIMIT, &[], stats.memory_bound);
     page.sample(&of::FLIGHTS, &[], stats.flights);
+    page.sample(&of::HUNG_LOADS, &[], stats.hung_loads);
+    page.sample(&of::LEASES, &[], stats.leases);
     page.sample(&of::STAMPS, &[], stats.stamps);
     page.sample(&of::PUSHED_BACK, &[], stats.pushed_back);
     page.sample(&of::TOKENS_IGNORED, &[], stats.tokens_ignored);
