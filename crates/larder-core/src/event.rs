@@ -227,6 +227,10 @@ fn trace(event: &Event) {
                 say!(debug, key, reason = reason.as_str());
             }
         }
+        // Of these there are as many as requests; they are counted.
+        Event::LoadFailed { key, reason: "overloaded", message } => {
+            say!(debug, %key, reason = "overloaded", message);
+        }
         Event::LoadFailed { key, reason, message } => say!(warn, %key, reason, message),
         Event::LoadOverdue { key, late } => {
             say!(warn, %key, late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX));

@@ -532,3 +532,16 @@ async fn a_handler_that_does_not_come_back_degrades_health_and_shows_in_the_metr
     drop(lead);
     assert_eq!((status().await, hung().await), (("ok".to_owned(), 0), Some(0)));
 }
+
+#[tokio::test]
+async fn routes_of_a_services_own_are_for_those_who_are_let_in() {
+    let (cache, _) = cache().await;
+    let own = Router::new().route("/own", routing::get(|| async { "mine" }));
+    let admin = AdminRouter::new(&cache).auth(AdminAuth::Bearer("secret".into())).also(own).build();
+    assert_eq!(ask(&admin, get("/own")).await.status, StatusCode::UNAUTHORIZED);
+    let mut request = get("/own");
+    request.headers_mut().insert("authorization", "Bearer secret".parse().unwrap());
+    let answer = ask(&admin, request).await;
+    assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, "mine".as_bytes()));
+    assert_eq!(ask(&admin, get("/another")).await.status, StatusCode::NOT_FOUND);
+}

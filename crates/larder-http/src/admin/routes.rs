@@ -50,6 +50,7 @@ pub struct AdminRouter {
     cache: Cache,
     auth: AdminAuth,
     bare_delete: bool,
+    more: Router,
 }
 
 pub(super) struct Admin {
@@ -63,7 +64,12 @@ pub(super) struct Admin {
 impl AdminRouter {
     /// The admin API of a cache, for clients on this machine.
     pub fn new(cache: &Cache) -> Self {
-        AdminRouter { cache: cache.clone(), auth: AdminAuth::default(), bare_delete: false }
+        AdminRouter {
+            cache: cache.clone(),
+            auth: AdminAuth::default(),
+            bare_delete: false,
+            more: Router::new(),
+        }
     }
 
     /// Who is let in. `GET health` answers anybody with `status` alone. Default: [`AdminAuth::Loopback`].
@@ -75,6 +81,15 @@ impl AdminRouter {
     /// Lets a `DELETE` without parameters clear everything. Default: it is a 400.
     pub fn bare_delete_clears(mut self, clears: bool) -> Self {
         self.bare_delete = clears;
+        self
+    }
+
+    /// Routes of your own beside these, for those who are let in. Default: none.
+    ///
+    /// # Panics
+    /// In [`build`](Self::build), if one of them is a route of the admin API.
+    pub fn also(mut self, routes: Router) -> Self {
+        self.more = self.more.merge(routes);
         self
     }
 
@@ -93,14 +108,16 @@ impl AdminRouter {
             .route("/clear", post(clear))
             .route("/event", post(event))
             .route("/", delete(remove))
+            .with_state(admin.clone())
+            .merge(self.more)
             .route_layer(middleware::from_fn_with_state(admin.clone(), guard));
         Router::new()
             .route("/health", get(health))
+            .with_state(admin)
             .merge(guarded)
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::map_response(no_store))
-            .with_state(admin)
     }
 }
 

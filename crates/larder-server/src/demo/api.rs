@@ -1,6 +1,8 @@
 //! The sample API: its routes, how each is cached, and what each write invalidates.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -9,19 +11,28 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
-use larder_core::units::{MINUTE, SECOND};
-use larder_core::{Cache, NamespaceError, Policy, Runtime, Selector};
+use larder_core::units::{HOUR, MINUTE, SECOND};
+use larder_core::{
+    AnyKey, Cache, Compression, Namespace, NamespaceError, NoLoader, Policy, Runtime, Selector,
+};
 use larder_http::{ReadYourWrites, ResponseCache};
 use serde::{Deserialize, Serialize};
 
-use super::catalog::{Catalog, CatalogError, Filters, NewRepository};
-use crate::exit::chain;
+use super::catalog::{Catalog, CatalogError, Filters, NewRepository, RepositoryDetail};
+use super::faults::Faults;
+use super::problem::Problem;
 
 struct Api {
     cache: Cache,
     catalog: Catalog,
+    faults: Faults,
     runtime: Arc<dyn Runtime>,
+    /// Repositories for lists of them: each an entry of its own, below that of its page.
+    rows: Namespace<AnyKey, RepositoryDetail, NoLoader>,
 }
+
+/// Repositories that one request may list.
+const MOST_LISTED: usize = 100;
 
 type Shared = State<Arc<Api>>;
 
@@ -32,9 +43,11 @@ type Shared = State<Arc<Api>>;
 pub(super) fn router(
     cache: &Cache,
     catalog: Catalog,
+    faults: Faults,
     runtime: Arc<dyn Runtime>,
 ) -> Result<Router, NamespaceError> {
-    let ten_minutes = Policy::ttl(10 * MINUTE).stale_while_revalidate(MINUTE);
+    // Facets are large, and read in Redis by every process.
+    let ten_minutes = Policy::ttl(10 * MINUTE).stale_while_revalidate(MINUTE).compress(Compression::lz4());
     let five_minutes = Policy::ttl(5 * MINUTE).stale_while_revalidate(MINUTE);
     let negative = ten_minutes.clone().negative_ttl(10 * SECOND);
 
@@ -54,12 +67,31 @@ pub(super) fn router(
     let statistics = ResponseCache::new(cache, "stats", five_minutes)?.fixed_id("global").vary_query([]);
     let repository = ResponseCache::new(cache, "repository", negative)?.id("id").vary_query([]);
 
-    let api = Arc::new(Api { cache: cache.clone(), catalog, runtime });
+    let rows = cache.namespace(("repository", "row"), Policy::ttl(10 * MINUTE))?;
+    // For trying what becomes of a slow or failing database: short lives and short patience.
+    let guarded = Policy::ttl(SECOND)
+        .jitter(0.0)
+        .stale_if_error(HOUR)
+        .retry_after(SECOND)
+        .soft_timeout(Duration::from_millis(300))
+        .load_timeout(2 * SECOND)
+        .max_loads(8)
+        .load_queue(0);
+    let overview = ResponseCache::new(cache, "overview", guarded)?.id("id").vary_query([]);
+    let learning = Policy::ttl(2 * SECOND).adaptive_ttl(SECOND, MINUTE).jitter(0.0);
+    let level = ResponseCache::new(cache, "level", learning)?.vary_query([]);
+    let early = Policy::ttl(2 * SECOND).early_refresh(100.0);
+    let total = ResponseCache::new(cache, "total", early)?.vary_query([]);
+
+    let api = Arc::new(Api { cache: cache.clone(), catalog, faults, runtime, rows });
     Ok(Router::new()
         .route("/api/v1/facets", get(show_facets).layer(facets))
         .route("/api/v1/search", get(show_search).layer(search))
         .route("/api/v1/statistics", get(show_statistics).layer(statistics))
-        .route("/api/v1/repositories", axum::routing::post(add_repository))
+        .route("/api/v1/overviews/{id}", get(show_repository).layer(overview))
+        .route("/api/v1/level", get(show_level).layer(level))
+        .route("/api/v1/total", get(show_total).layer(total))
+        .route("/api/v1/repositories", get(list_repositories).post(add_repository))
         .route(
             "/api/v1/repositories/{id}",
             get(show_repository).layer(repository).put(describe_repository).delete(delete_repository),
@@ -91,6 +123,52 @@ async fn show_search(
 
 async fn show_statistics(State(api): Shared) -> Answer {
     api.read(|catalog, now_ms| catalog.statistics(now_ms)).await
+}
+
+async fn show_level(State(api): Shared) -> Answer {
+    api.read(|catalog, _| Ok(catalog.level().to_string())).await
+}
+
+async fn show_total(State(api): Shared) -> Answer {
+    api.read(|catalog, now_ms| Ok(catalog.statistics(now_ms)?.automations)).await
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    ids: String,
+}
+
+/// One look-up and one query for all that are missing, however many there are. `X-Loaded` says how many were.
+async fn list_repositories(State(api): Shared, listed: Result<Query<Listed>, QueryRejection>) -> Answer {
+    let Query(Listed { ids }) = listed?;
+    let ids: Result<Vec<i64>, _> = ids.split(',').map(|id| id.trim().parse()).collect();
+    let Some(ids) = ids.ok().filter(|ids| ids.len() <= MOST_LISTED) else {
+        let detail = format!("ids are numbers, with commas between, at most {MOST_LISTED}.");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, &detail));
+    };
+    let (loaded, source) = (Arc::new(AtomicUsize::new(0)), api.clone());
+    let counted = loaded.clone();
+    let load = move |missing: Vec<i64>| {
+        counted.fetch_add(missing.len(), Ordering::Relaxed);
+        let api = source.clone();
+        async move { api.run(move |catalog, _| find(catalog, &missing)).await }
+    };
+    let rows = api.rows.get_many_or_load(ids, load).await;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        found.extend(row.map_err(|error| Problem::from(&error))?);
+    }
+    let found: Vec<&RepositoryDetail> = found.iter().map(|row| &**row).collect();
+    let loaded = [("x-loaded", loaded.load(Ordering::Relaxed).to_string())];
+    Ok((loaded, Json(found)).into_response())
+}
+
+fn find(catalog: &Catalog, ids: &[i64]) -> Result<Vec<(i64, RepositoryDetail)>, CatalogError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for &id in ids {
+        found.extend(catalog.repository(id)?.map(|repository| (id, repository)));
+    }
+    Ok(found)
 }
 
 async fn show_repository(State(api): Shared, id: Result<Path<i64>, PathRejection>) -> Answer {
@@ -163,6 +241,7 @@ impl Api {
         &self,
         work: impl FnOnce(&Catalog, u64) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.faults.befall(&*self.runtime).await?;
         let (catalog, now_ms) = (self.catalog.clone(), self.runtime.wall_millis());
         match tokio::task::spawn_blocking(move || work(&catalog, now_ms)).await {
             Ok(result) => result.map_err(Problem::from),
@@ -182,55 +261,3 @@ impl Api {
 }
 
 type Answer = Result<Response<Body>, Problem>;
-
-/// An error as its client sees it.
-struct Problem {
-    status: StatusCode,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, detail: &str) -> Self {
-        Problem { status, detail: detail.to_owned() }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response<Body> {
-        let document = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], document.to_string())
-            .into_response()
-    }
-}
-
-/// The one place where errors of the database become statuses.
-impl From<CatalogError> for Problem {
-    fn from(error: CatalogError) -> Self {
-        let (status, detail) = match &error {
-            error if error.is_invalid() => (StatusCode::BAD_REQUEST, error.to_string()),
-            error if error.is_duplicate() => (StatusCode::CONFLICT, error.to_string()),
-            CatalogError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Busy; try again.".to_owned()),
-            _ => {
-                tracing::error!(target: "larder", error = chain(&error), "the database failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "The database failed.".to_owned())
-            }
-        };
-        Problem { status, detail }
-    }
-}
-
-macro_rules! rejections {
-    ($($rejection:ty)*) => {$(
-        impl From<$rejection> for Problem {
-            fn from(rejection: $rejection) -> Self {
-                Problem { status: rejection.status(), detail: rejection.body_text() }
-            }
-        }
-    )*};
-}
-rejections! { JsonRejection PathRejection QueryRejection }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Request;
 use http::response::Parts;
 use http_body_util::Full;
 
 use super::client::{Client, elapsed};
-use super::guide::Step;
+use super::guide::{Crowd, Step};
 use super::say;
 use crate::exit::{Failure, chain};
 use larder_http::LARDER_EPOCH;
@@ -50,6 +51,9 @@ pub(super) async fn run(steps: &[Step]) -> Result<(), Failure> {
 
 /// What is not as it should be. Keeps the token if the step says so.
 async fn one(step: &Step, kept: &mut Option<String>) -> Vec<String> {
+    if let Some(crowd) = step.crowd {
+        return all(step, crowd).await;
+    }
     let request = match request(step, kept.as_deref()) {
         Ok(request) => request,
         Err(error) => return vec![chain(&error)],
@@ -63,6 +67,36 @@ async fn one(step: &Step, kept: &mut Option<String>) -> Vec<String> {
         }
         Err(error) => vec![error],
     }
+}
+
+/// The same, of many requests at once.
+async fn all(step: &Step, crowd: Crowd) -> Vec<String> {
+    let requests = (1..=crowd.size).map(|number| {
+        let step = Step { path: step.path.replace("{}", &number.to_string()), ..step.clone() };
+        async move {
+            let request = request(&step, None).map_err(|error| chain(&error))?;
+            Client::new(step.address, LIMIT).ask(request).await
+        }
+    });
+    let (mut differences, mut others) = (Vec::new(), 0);
+    for answer in join_all(requests).await {
+        match (answer, crowd.some) {
+            (Ok((head, _)), Some((status, header))) if head.status.as_u16() == status => {
+                others += 1;
+                if !head.headers.contains_key(header) {
+                    differences.push(format!("a {status} without {header}"));
+                }
+            }
+            (Ok((head, body)), _) => differences.extend(compare(step, &head, &body)),
+            (Err(error), _) => differences.push(error),
+        }
+    }
+    if let Some((status, _)) = crowd.some
+        && !(1..crowd.size).contains(&others)
+    {
+        differences.push(format!("{others} of {} answers were {status}", crowd.size));
+    }
+    differences
 }
 
 fn request(step: &Step, kept: Option<&str>) -> http::Result<Request<Full<Bytes>>> {

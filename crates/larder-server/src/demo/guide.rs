@@ -1,11 +1,12 @@
 //! What to try: each step once, printed as a curl line for people and run as a request by `--check`.
 
 mod across;
+mod trouble;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-pub(super) use self::across::{Place, steps as steps_across};
+pub(super) use self::across::{HOST, Place, steps as steps_across};
 use crate::cli::Demo;
 
 /// One request, and what must come of it.
@@ -30,6 +31,16 @@ pub(super) struct Step {
     pub(super) keeps_token: bool,
     /// Is that token sent?
     pub(super) names_token: bool,
+    /// Is it sent so many times at once? `{}` in the path is the number of the request, from 1.
+    pub(super) crowd: Option<Crowd>,
+}
+
+/// Many requests at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crowd {
+    pub(super) size: usize,
+    /// Another status that some of them must have, and a header that comes with it.
+    pub(super) some: Option<(u16, &'static str)>,
 }
 
 impl Step {
@@ -59,9 +70,21 @@ impl Step {
         self
     }
 
+    fn patient(self) -> Self {
+        Step { patient: true, ..self }
+    }
+
+    fn crowd(self, size: usize, some: Option<(u16, &'static str)>) -> Self {
+        Step { crowd: Some(Crowd { size, some }), ..self }
+    }
+
     /// The line to type.
     pub(super) fn curl(&self) -> String {
         let line = self.plain_curl();
+        if let Some(Crowd { size, .. }) = self.crowd {
+            let one = line.replacen("curl -i", "curl -s -o /dev/null -w '%{http_code}\\n'", 1);
+            return format!("seq {size} | xargs -P {size} -I{{}} {one} | sort | uniq -c");
+        }
         match self.keeps_token {
             true => format!("TOKEN=$({line} -s | tr -d '\\r' | sed -n 's/^larder-epoch: //p'); echo $TOKEN"),
             false => line,
@@ -107,6 +130,7 @@ fn step(address: SocketAddr, about: &'static str, method: &'static str, path: &s
         patient: false,
         keeps_token: false,
         names_token: false,
+        crowd: None,
     }
 }
 
@@ -122,7 +146,7 @@ pub(super) fn steps(Place { api, admin }: Place, next_id: i64, admin_token: Opti
     let new = format!("/api/v1/repositories/{next_id}");
     let added = format!(r#"{{"owner": "larder", "name": "sample-{next_id}", "description": "A new one"}}"#);
     let described = r#"{"description": "Now with backups"}"#.to_owned();
-    vec![
+    let mut steps = vec![
         get("The first request runs the query", facets).cached("MISS"),
         get("the second does not: note age and ttl", facets).cached("HIT"),
         get("A request may insist on a new answer", facets)
@@ -171,7 +195,9 @@ pub(super) fn steps(Place { api, admin }: Place, next_id: i64, admin_token: Opti
             .says("\"verdict\":\"fresh\""),
         on_admin("and everything dropped", "POST", "/clear", 200),
         get("The facets", facets).cached("MISS"),
-    ]
+    ];
+    steps.extend(trouble::steps(Place { api, admin }, admin_token));
+    steps
 }
 
 /// What is printed at the start.

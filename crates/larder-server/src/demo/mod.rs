@@ -4,8 +4,10 @@ mod api;
 pub mod catalog;
 mod check;
 mod client;
+mod faults;
 mod guide;
 mod nodes;
+mod problem;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use larder_redis::Redis;
 use tokio::net::TcpListener;
 
 use self::catalog::Catalog;
+use self::faults::Faults;
 use self::guide::Place;
 use crate::cli::Demo;
 use crate::exit::Failure;
@@ -43,9 +46,10 @@ pub async fn run(options: Demo, admin_token: Option<String>) -> Result<(), Failu
     let auth = addresses.auth(admin_token.clone())?;
     let (catalog, _temporary) = open_catalog(&options, &*runtime).await?;
     let cache = build_cache(&options, &catalog, runtime.clone()).await?;
-    let app = api::router(&cache, catalog.clone(), runtime.clone())
+    let faults = Faults::default();
+    let app = api::router(&cache, catalog.clone(), faults.clone(), runtime.clone())
         .map_err(|error| Failure::unavailable("the sample API", &error))?;
-    let admin = AdminRouter::new(&cache).auth(auth).build();
+    let admin = AdminRouter::new(&cache).auth(auth).also(faults.routes()).build();
 
     let api_listener = listen("--listen", addresses.api).await?;
     let admin_listener = listen("--admin", addresses.admin).await?;

@@ -21,7 +21,7 @@ const HEALED: Duration = Duration::from_secs(30);
 /// How often Redis is emptied.
 const TIMES: usize = 50;
 const POLL: Duration = Duration::from_millis(20);
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

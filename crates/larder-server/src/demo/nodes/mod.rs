@@ -2,6 +2,7 @@
 
 mod faults;
 mod field;
+mod herd;
 mod oracle;
 mod process;
 mod redis;
@@ -62,6 +63,10 @@ pub(super) async fn run(
     let field = Arc::new(Field::new(started?, ROWS, options.rounds));
     let (first, second) = (field.nodes[0].place(), field.nodes[1].place());
     check::run(&guide::steps_across(first, second, admin_token.as_deref())).await?;
+
+    if let Err(why) = herd::run(&field, admin_token.as_deref()).await {
+        return Err(Failure::refuted(why));
+    }
 
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
