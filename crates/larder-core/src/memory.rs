@@ -132,18 +132,19 @@ impl Memory {
             Place { entry, stake }
         };
         let mut entry = Some(entry);
-        let placed = self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(&there.entry))) {
-            // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
-            Some(new) if new.weight <= there.entry.weight => {
-                EntryAction::Retain(Some(mem::replace(there, place(new))))
-            }
-            // The map makes room only for what is inserted, not for what grows in place.
-            Some(new) => {
-                entry = Some(new);
-                EntryAction::ReplaceWithGuard
-            }
-            None => EntryAction::Retain(None),
-        });
+        let placed =
+            self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(&there.entry))) {
+                // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
+                Some(new) if new.weight <= there.entry.weight => {
+                    EntryAction::Retain(Some(mem::replace(there, place(new))))
+                }
+                // The map makes room only for what is inserted, not for what grows in place.
+                Some(new) => {
+                    entry = Some(new);
+                    EntryAction::ReplaceWithGuard
+                }
+                None => EntryAction::Retain(None),
+            });
         let admitted = match (placed, entry) {
             (EntryResult::Retained(replaced), _) => replaced.is_some(),
             (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(place(entry)).is_ok(),

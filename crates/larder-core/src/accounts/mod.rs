@@ -25,7 +25,8 @@ impl AllAccounts {
     pub(crate) fn of(&self, namespace: &str, share: &Share, counters: &Arc<Counters>) -> Arc<Accounts> {
         let mut all = self.0.lock();
         let of = all.entry((namespace.to_owned(), share.whose));
-        of.or_insert_with(|| Arc::new(Accounts { counters: counters.clone(), books: Mutex::default() })).clone()
+        of.or_insert_with(|| Arc::new(Accounts { counters: counters.clone(), books: Mutex::default() }))
+            .clone()
     }
 
     /// Partitions that have something in memory.
@@ -114,7 +115,8 @@ impl Books {
     fn enter(&mut self, name: &[u8], key: &Key, weight: u32) -> (Arc<[u8]>, Ticket) {
         self.last += 1;
         let number = self.last;
-        let name = self.partitions.get_key_value(name).map_or_else(|| Arc::from(name), |(name, _)| name.clone());
+        let name =
+            self.partitions.get_key_value(name).map_or_else(|| Arc::from(name), |(name, _)| name.clone());
         let new = Partition { number, held: 0, entries: 0 };
         let partition = self.partitions.entry(name.clone()).or_insert(new);
         partition.held += u64::from(weight);

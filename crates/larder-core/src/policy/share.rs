@@ -63,7 +63,10 @@ impl Share {
             return wrong("0 bytes".into(), "above zero in each tier that it bounds");
         }
         if !(memory && self.memory.is_some() || remote && self.remote.is_some()) {
-            return wrong(format!("{self:?}"), "a bound for memory, the remote tier or both, where entries live");
+            return wrong(
+                format!("{self:?}"),
+                "a bound for memory, the remote tier or both, where entries live",
+            );
         }
         Ok(())
     }
