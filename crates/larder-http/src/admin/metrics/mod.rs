@@ -26,6 +26,7 @@ pub(super) fn text(stats: &Stats, health: &Health) -> String {
     page.sample(&of::MEMORY_LIMIT, &[], stats.memory_bound);
     page.sample(&of::FLIGHTS, &[], stats.flights);
     page.sample(&of::STAMPS, &[], stats.stamps);
+    page.sample(&of::SHARE_PARTITIONS, &[], stats.share_partitions);
     page.sample(&of::PUSHED_BACK, &[], stats.pushed_back);
     page.sample(&of::TOKENS_IGNORED, &[], stats.tokens_ignored);
     if let Some(remote) = &health.remote {
@@ -60,6 +61,11 @@ fn by_namespace(page: &mut Page, stats: &Stats) {
         ];
         for (result, count) in results {
             page.sample(&of::STORES, &[name, result], count);
+        }
+    }
+    for (name, counted) in &stats.namespaces {
+        for (result, count) in [("evicted", counted.share_evicted), ("refused", counted.share_refused)] {
+            page.sample(&of::SHARES, &[name, result], count);
         }
     }
 }
