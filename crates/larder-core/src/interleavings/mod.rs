@@ -18,6 +18,7 @@ mod flights;
 mod memory;
 mod node;
 mod replaced;
+mod shares;
 mod whole;
 
 use std::convert::Infallible;
