@@ -5,12 +5,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::*;
 use larder_core::testing::ManualRuntime;
 use larder_core::units::{HOUR, KIB, MINUTE, SECOND};
 use larder_core::{AnyKey, Cache, Event, Namespace, NoLoader, Policy, Remote, Selector, Share, SkipReason};
+use tokio::sync::{AcquireError, Semaphore};
 
 type Texts = Namespace<AnyKey, String, NoLoader>;
 
@@ -119,6 +121,7 @@ type Model = BTreeMap<u64, Vec<(u64, u64, bool)>>;
 async fn the_entries_that_are_left_are_those_of_a_naive_model() {
     const BOUND: u64 = 8 * KIB;
     const TTL: Duration = MINUTE;
+    #[expect(clippy::disallowed_methods, reason = "a test program: how to repeat a run is told from outside")]
     let seed = std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = seed.map_or(1..9, |seed| seed..seed + 1);
     for seed in seeds {
@@ -335,6 +338,45 @@ async fn a_value_that_comes_too_late_removes_nothing_newer_and_counts_for_nothin
         assert_eq!(rig.remote.bytes("text:a:7777"), Some(newer));
         assert_eq!(counted(&rig, "a").await, bytes);
         assert_eq!(one.stats().namespaces["text"].stores_refused, 1);
+    }
+}
+
+/// Five processes miss one key, and one of them loads it, for all. Its value has no room in Redis: if the others went on waiting
+/// for each other, the last would wait for five loads.
+#[tokio::test]
+async fn processes_that_wait_for_a_value_without_room_load_it_side_by_side() {
+    let rig = Rig::new();
+    let policy = policy().share(Share::of_segment(0).remote(KIB));
+    let mut nodes = Vec::new();
+    for _ in 0..5 {
+        nodes.push(rig.cache().await.namespace::<u64>("doc", policy.clone()).unwrap());
+    }
+    for id in 0..10 {
+        assert!(nodes[0].put(("a", id), 1));
+        settle().await;
+    }
+    assert!(skips(&rig) > 0, "the share is full");
+    // Each load answers when one more is let through.
+    let (loads, through) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let load = |docs: Docs| {
+        let (loads, through) = (loads.clone(), through.clone());
+        let load = move || async move {
+            loads.fetch_add(1, Ordering::SeqCst);
+            through.acquire().await.map(|one| one.forget())?;
+            Ok::<u64, AcquireError>(1)
+        };
+        spawn(async move { docs.get_or_load(("a", 999), load).await.map(|value| *value) })
+    };
+    let readers: Vec<_> = nodes.into_iter().map(load).collect();
+    rig.pass(SECOND).await;
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+    through.add_permits(1);
+    rig.pass(SECOND).await;
+    assert_eq!(readers.iter().filter(|reader| reader.is_finished()).count(), 1);
+    assert_eq!(loads.load(Ordering::SeqCst), 5);
+    through.add_permits(4);
+    for reader in readers {
+        assert_eq!(joined(reader).await.unwrap(), 1);
     }
 }
 

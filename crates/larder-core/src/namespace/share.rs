@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::handle::Handle;
+use super::store::Held;
 use crate::accounts::Part;
 use crate::engine::{Fetched, Over};
 use crate::entry::Entry;
@@ -78,7 +79,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         self.engine.admit(key, self.for_memory(entry, now), self.part(key).as_ref(), over, now)
     }
 
-    /// Why memory does not take an entry of this weight, if it never does.
+    /// Why memory did not take an entry of this weight, if that is because it never does; counted, where it is its share.
     pub(super) fn refused_by_memory(&self, key: &Key, weight: u32) -> Option<SkipReason> {
         let refused = self.engine.memory.refuses(weight, self.part(key).as_ref());
         if refused == Some(SkipReason::Share) {
@@ -133,10 +134,14 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
     }
 
-    /// A value was not stored in the remote tier because of its share.
-    pub(super) fn not_reserved(&self, key: &Key, why: &Unreserved) {
+    /// A value was not stored in the remote tier because of its share. Other processes that wait for it need not wait for
+    /// each other: what they load will not be there either.
+    pub(super) fn not_reserved(&self, key: &Key, why: &Unreserved, held: Held) {
         match why {
             Unreserved::Full => {
+                if let Held::Lease(lease) = held {
+                    lease.apart();
+                }
                 self.counters.count(Count::ShareRefused);
                 let key = key.to_string();
                 self.engine.events.emit(|| Event::Skip { key, reason: SkipReason::Share });

@@ -248,7 +248,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             let of = (epoch, envelope.stored_at_ms);
             let reserved = match handle.reserve(&key, bytes.len(), left, of).await {
                 Ok(reserved) => reserved,
-                Err(why) => return handle.not_reserved(&key, &why),
+                Err(why) => return handle.not_reserved(&key, &why, held),
             };
             let runtime = &*handle.engine.runtime;
             let lease = match &held {
