@@ -24,6 +24,7 @@
 //! clock, sleeps, spawns or draws a random number except through the [`Runtime`] port.
 
 mod absent;
+mod accounts;
 mod builder;
 mod cache;
 mod codec;
@@ -79,7 +80,7 @@ pub use self::occasion::{
     RuleError, RuleFault, TemplateError,
 };
 pub use self::outcome::{Outcome, SkipReason, Tier};
-pub use self::policy::{Lifetime, Policy, PolicyError, defaults};
+pub use self::policy::{Lifetime, Policy, PolicyError, Share, defaults};
 pub use self::remote::{
     BreakerOptions, BreakerState, Cursor, Head, LeaseAnswer, LeaseRequest, Link, PEEKED, Page,
     REJECTED_BYTES, Remote, RemoteError, Round, Store, StoreLease, Stored, Values, Wake,

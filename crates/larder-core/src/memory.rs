@@ -1,13 +1,16 @@
 //! The memory tier: decoded values, bounded by bytes. The only file that knows which map it is.
 
+use std::cell::Cell;
 use std::mem;
 use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use crate::accounts::{Part, STAKE_OVERHEAD, Stake, Ticket};
 use crate::entry::{AnyValue, Entry};
 use crate::key::{Identity, Key, Probe};
+use crate::outcome::SkipReason;
 use crate::runtime::Moment;
 
 /// A part of the map holds at least this much, or all of it: an entry larger than its part would not stay.
@@ -26,12 +29,16 @@ pub(crate) struct Glance {
 }
 
 /// An entry in its place. The map clones what it hands out, and hands out only glances: see [`Entry::glance`].
-struct Place(Entry);
+struct Place {
+    entry: Entry,
+    /// Counts it to a partition for as long as it is here.
+    stake: Option<Box<Stake>>,
+}
 
 impl Clone for Place {
     #[inline]
     fn clone(&self) -> Self {
-        Place(self.0.glance())
+        Place { entry: self.entry.glance(), stake: None }
     }
 }
 
@@ -40,7 +47,7 @@ struct Weights;
 
 impl Weighter<Key, Place> for Weights {
     fn weight(&self, _: &Key, place: &Place) -> u64 {
-        u64::from(place.0.weight).max(1)
+        u64::from(place.entry.weight).max(1)
     }
 }
 
@@ -80,12 +87,12 @@ impl Memory {
     #[inline(always)]
     pub(crate) fn fresh(&self, key: &Probe<'_>, n: u64, now: Moment) -> Option<Glance> {
         let place = self.map.get(key)?;
-        let entry = &place.0;
+        let entry = &place.entry;
         if entry.seen() < n || !entry.is_fresh(now) {
             return None;
         }
         let (stored, fresh_until, cost) = (entry.stored, entry.fresh_until(), entry.cost());
-        Some(Glance { value: place.0.value, stored, fresh_until, cost })
+        Some(Glance { value: place.entry.value, stored, fresh_until, cost })
     }
 
     /// The whole entry.
@@ -97,50 +104,91 @@ impl Memory {
         let mut entry = None;
         // `remove_if` is the map's way to look at an entry in its place without a key to own.
         self.map.remove_if(key, |there| {
-            entry = Some(there.0.clone());
+            entry = Some(there.entry.clone());
             false
         });
         entry
     }
 
-    /// Puts an entry in if `admits` says so of what is there. False: it did not, or the entry is too heavy.
-    pub(crate) fn admit(&self, key: &Key, entry: Entry, admits: impl Fn(Option<&Entry>) -> bool) -> bool {
-        if !self.fits(entry.weight) {
+    /// Puts an entry in if `admits` says so of what is there. False: it did not, or the entry is too heavy. Counted to a
+    /// `part` that holds more than its bound then, older entries of the same partition make room.
+    pub(crate) fn admit(
+        &self,
+        key: &Key,
+        mut entry: Entry,
+        part: Option<&Part<'_>>,
+        admits: impl Fn(Option<&Entry>) -> bool,
+    ) -> bool {
+        if self.refuses(entry.weight, part).is_some() {
             // What is there is older, and would be served on.
-            self.map.remove_if(key, |there| admits(Some(&there.0)));
+            self.map.remove_if(key, |there| admits(Some(&there.entry)));
             return false;
         }
+        entry.weight = weight_in(entry.weight, part);
+        let ticket = Cell::new(None);
+        let place = |entry: Entry| {
+            let stake = part.map(|part| part.enter(key, entry.weight));
+            ticket.set(stake.as_ref().map(|stake| stake.ticket));
+            Place { entry, stake }
+        };
         let mut entry = Some(entry);
-        let placed = self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(&there.0))) {
-            // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
-            Some(new) if new.weight <= there.0.weight => {
-                EntryAction::Retain(Some(mem::replace(there, Place(new))))
-            }
-            // The map makes room only for what is inserted, not for what grows in place.
-            Some(new) => {
-                entry = Some(new);
-                EntryAction::ReplaceWithGuard
-            }
-            None => EntryAction::Retain(None),
-        });
-        match (placed, entry) {
+        let placed =
+            self.map.entry(key, None, |_, there| match entry.take_if(|_| admits(Some(&there.entry))) {
+                // In place, so that nobody sees a gap. The one that was there is dropped without the map's lock.
+                Some(new) if new.weight <= there.entry.weight => {
+                    EntryAction::Retain(Some(mem::replace(there, place(new))))
+                }
+                // The map makes room only for what is inserted, not for what grows in place.
+                Some(new) => {
+                    entry = Some(new);
+                    EntryAction::ReplaceWithGuard
+                }
+                None => EntryAction::Retain(None),
+            });
+        let admitted = match (placed, entry) {
             (EntryResult::Retained(replaced), _) => replaced.is_some(),
-            (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(Place(entry)).is_ok(),
-            (EntryResult::Vacant(guard), Some(entry)) => admits(None) && guard.insert(Place(entry)).is_ok(),
+            (EntryResult::Replaced(guard, _), Some(entry)) => guard.insert(place(entry)).is_ok(),
+            (EntryResult::Vacant(guard), Some(entry)) => admits(None) && guard.insert(place(entry)).is_ok(),
             _ => false,
+        };
+        if let (Some(part), Some(ticket)) = (part, ticket.get()) {
+            self.make_room(part);
+            // Whoever made room for himself has taken it for the oldest before it was in its place to be removed.
+            if !part.has(ticket) {
+                self.evict(key, ticket);
+            }
+        }
+        admitted
+    }
+
+    fn make_room(&self, part: &Part<'_>) {
+        while let Some((key, ticket)) = part.take_oldest() {
+            if self.evict(&key, ticket) {
+                part.count_evicted();
+            }
         }
     }
 
-    /// Would an entry of this weight stay?
-    pub(crate) fn fits(&self, weight: u32) -> bool {
-        u64::from(weight) <= self.largest
+    fn evict(&self, key: &Key, ticket: Ticket) -> bool {
+        let counted = |there: &Place| there.stake.as_ref().is_some_and(|stake| stake.ticket == ticket);
+        self.map.remove_if(key, counted).is_some()
+    }
+
+    /// Why an entry of this weight would not stay, if it would not.
+    pub(crate) fn refuses(&self, weight: u32, part: Option<&Part<'_>>) -> Option<SkipReason> {
+        let weight = u64::from(weight_in(weight, part));
+        if weight > self.largest {
+            Some(SkipReason::TooLarge)
+        } else {
+            part.filter(|part| weight > part.bound).map(|_| SkipReason::Share)
+        }
     }
 
     /// Changes the entry that `copy` was taken from, if it is there still.
     pub(crate) fn change(&self, key: &Probe<'_>, copy: &Entry, change: impl FnOnce(&Entry)) {
         self.map.remove_if(key, |there| {
-            if there.0.is(copy) {
-                change(&there.0);
+            if there.entry.is(copy) {
+                change(&there.entry);
             }
             false
         });
@@ -148,12 +196,12 @@ impl Memory {
 
     /// Removes the entry that `copy` was taken from, if it is there still.
     pub(crate) fn discard(&self, key: &Probe<'_>, copy: &Entry) {
-        self.map.remove_if(key, |there| there.0.is(copy));
+        self.map.remove_if(key, |there| there.entry.is(copy));
     }
 
     /// Is there an entry that is not the one `copy` was taken from?
     pub(crate) fn has_other(&self, key: &Probe<'_>, copy: &Entry) -> bool {
-        self.map.get(key).is_some_and(|there| !there.0.is(copy))
+        self.map.get(key).is_some_and(|there| !there.entry.is(copy))
     }
 
     pub(crate) fn remove(&self, key: &Probe<'_>) -> bool {
@@ -176,4 +224,9 @@ impl Memory {
     pub(crate) fn bound(&self) -> u64 {
         self.bound
     }
+}
+
+/// What an entry weighs, its stake included.
+fn weight_in(weight: u32, part: Option<&Part<'_>>) -> u32 {
+    weight.saturating_add(part.map_or(0, |_| STAKE_OVERHEAD))
 }

@@ -67,6 +67,8 @@ pub enum SkipReason {
     TooLarge,
     /// The value is smaller than what the policy stores.
     TooSmall,
+    /// Its tenant, user or the like has its share of a tier already, or the value is larger than that.
+    Share,
     /// An invalidation has overtaken the load.
     Overtaken,
     /// Too many stores were under way.
@@ -117,6 +119,7 @@ impl SkipReason {
         match self {
             SkipReason::TooLarge => "too_large",
             SkipReason::TooSmall => "too_small",
+            SkipReason::Share => "share",
             SkipReason::Overtaken => "overtaken",
             SkipReason::StoresBusy => "stores_busy",
             SkipReason::RefreshesBusy => "refreshes_busy",

@@ -27,9 +27,11 @@ pub(crate) enum Count {
     Rejected,
     Unverified,
     Refreshes,
+    ShareEvicted,
+    ShareRefused,
 }
 
-const COUNTERS: usize = Count::Refreshes as usize + 1;
+const COUNTERS: usize = Count::ShareRefused as usize + 1;
 
 #[derive(Default)]
 #[repr(align(128))]
@@ -114,6 +116,8 @@ impl Counters {
             stores_refused: of(Count::StoresRefused),
             rejected: of(Count::Rejected),
             unverified: of(Count::Unverified),
+            share_evicted: of(Count::ShareEvicted),
+            share_refused: of(Count::ShareRefused),
         }
     }
 }
@@ -156,6 +160,10 @@ pub struct NamespaceStats {
     pub rejected: u64,
     /// Remote entries that were invalidated, or whose validity this node could not verify.
     pub unverified: u64,
+    /// Entries that have left memory to make room for others of their [`Share`](crate::Share).
+    pub share_evicted: u64,
+    /// Values that a tier did not take, because their partition has its share of it already or they are larger than that.
+    pub share_refused: u64,
 }
 
 impl NamespaceStats {
@@ -192,6 +200,8 @@ pub struct Stats {
     pub pending_invalidations: usize,
     /// The invalidation log; `None` without a remote tier.
     pub log: Option<LogHealth>,
+    /// Partitions (tenants, users) that have something in memory and may have only their [`Share`](crate::Share) of it.
+    pub share_partitions: usize,
     /// Entries that memory has given back to a remote tier that had lost them.
     pub pushed_back: u64,
     /// What handlers of published events have failed to do: panics, payloads that lacked a field.

@@ -27,6 +27,7 @@ pub(crate) use self::remote_side::{Fetched, RemoteSide, STORE_LIMIT};
 pub(crate) use self::stores::Storage;
 use self::stores::Stores;
 pub use self::sweep::Swept;
+use crate::accounts::{AllAccounts, Part};
 use crate::entry::{Entry, Freshness};
 use crate::event::{Event, Events};
 use crate::flight::{Flight, Flights};
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     /// Keys whose load has failed, and is not tried again yet while there is something stale to serve.
     pub(crate) resting: Remembered,
     pub(crate) gates: Gates,
+    pub(crate) accounts: AllAccounts,
     pub(crate) leases: Leases,
     watching: AtomicBool,
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
@@ -120,6 +122,7 @@ impl Engine {
             uncacheable: Remembered::default(),
             resting: Remembered::default(),
             gates: Gates::default(),
+            accounts: AllAccounts::default(),
             leases,
             watching: AtomicBool::new(false),
             registry: Mutex::default(),
@@ -198,13 +201,20 @@ impl Engine {
     }
 
     /// Puts an entry into memory, unless it is too heavy or what is there may not be replaced by it.
-    pub(crate) fn admit(&self, key: &Key, entry: Entry, over: &Over<'_>, now: Moment) -> bool {
+    pub(crate) fn admit(
+        &self,
+        key: &Key,
+        entry: Entry,
+        part: Option<&Part<'_>>,
+        over: &Over<'_>,
+        now: Moment,
+    ) -> bool {
         let valid = |there: &Entry| {
             self.node.check_since(key.as_bytes(), there.tags(), there.seen()) == Verdict::Valid
                 && self.node.serves(there.loaded(), now)
         };
         let new = entry.clone();
-        self.memory.admit(key, entry, |there| match (over, there) {
+        self.memory.admit(key, entry, part, |there| match (over, there) {
             (Over::Older(Some(flight)), _) if flight.is_superseded() => false,
             (Over::Just(old), there) => there.is_some_and(|there| there.is(old)),
             (_, None) => true,
@@ -281,6 +291,7 @@ impl Engine {
             stamps: self.node.rows(),
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),
+            share_partitions: self.accounts.partitions(),
             pushed_back: self.pushed_back.load(Ordering::Relaxed),
             handler_failures: self.occasions.failures(),
             tokens_ignored: self.tokens_ignored.load(Ordering::Relaxed),

@@ -98,6 +98,32 @@ impl RemoteSide {
         self.ask(runtime, STORE_LIMIT, self.remote.release(key, token, shared)).await;
     }
 
+    /// Counts bytes to a share. `None`: no answer.
+    pub(crate) async fn reserve(
+        &self,
+        runtime: &dyn Runtime,
+        share: &[u8],
+        bytes: u64,
+        life: Duration,
+        limit: u64,
+    ) -> Option<bool> {
+        self.ask(runtime, STORE_LIMIT, self.remote.reserve(share, bytes, life, limit)).await?.ok()
+    }
+
+    /// Takes back what was counted to a share. Best effort: it runs out.
+    pub(crate) async fn give_back(&self, runtime: &dyn Runtime, share: &[u8], bytes: u64, left: Duration) {
+        self.ask(runtime, STORE_LIMIT, self.remote.give_back(share, bytes, left)).await;
+    }
+
+    /// The bytes under a key, for work in the background. `None`: no answer.
+    pub(crate) async fn bytes(
+        &self,
+        runtime: &dyn Runtime,
+        key: &[u8],
+    ) -> Option<Result<Option<Bytes>, RemoteError>> {
+        self.ask(runtime, STORE_LIMIT, self.remote.get(key)).await
+    }
+
     /// One call behind the breaker. `None`: no answer, or one that says that the tier is not well; the only error it answers
     /// is that the key holds another type, which says nothing bad of the server.
     async fn ask<T>(
@@ -160,18 +186,22 @@ impl RemoteSide {
         }
     }
 
-    /// Removes damaged or dead bytes. Best effort: what stays is a miss again.
-    pub(crate) async fn remove(&self, runtime: &dyn Runtime, events: &Events, key: crate::Key) {
-        let Some(permit) = self.breaker.permit(runtime.now()) else { return };
+    /// Removes damaged or dead bytes. Best effort: what stays is a miss again. False: perhaps it stays.
+    pub(crate) async fn remove(&self, runtime: &dyn Runtime, events: &Events, key: crate::Key) -> bool {
+        let Some(permit) = self.breaker.permit(runtime.now()) else { return false };
         let began = runtime.now();
         match within(runtime, STORE_LIMIT, self.remote.remove(key.as_bytes())).await {
-            Ok(Ok(())) => self.succeeded(permit, runtime, began),
+            Ok(Ok(())) => {
+                self.succeeded(permit, runtime, began);
+                return true;
+            }
             Ok(Err(error)) => {
                 permit.failed(runtime.now());
                 events.emit(|| Event::StoreError { key, error: error.to_string() });
             }
             Err(_) => permit.failed(runtime.now()),
         }
+        false
     }
 
     /// What the log says of an entry from here, and the local counter that verdict is good for.

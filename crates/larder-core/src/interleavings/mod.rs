@@ -19,6 +19,7 @@ mod leases;
 mod memory;
 mod node;
 mod replaced;
+mod shares;
 mod whole;
 
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! Where a key is written before anybody looks it up: on the stack, as long as it is not unusually long.
 
 use super::escape::escape_segment;
-use super::{Key, VARIANT};
+use super::{Key, USER, VARIANT};
 
 /// Keys up to this many bytes are built without allocating.
 const INLINE: usize = 128;
@@ -62,6 +62,17 @@ impl<'s> KeyWriter<'s> {
     pub fn begin_variant(&mut self) {
         self.finish();
         self.push(&[VARIANT]);
+    }
+
+    /// As [`begin_variant`](Self::begin_variant), for answers that are this user's own; [`Share::of_user`](crate::Share)
+    /// reads it back. It stands in front, with its length: nothing that follows could be taken for it.
+    pub fn begin_variant_of(&mut self, user: &str) {
+        self.begin_variant();
+        self.push(&[USER]);
+        self.push(itoa::Buffer::new().format(user.len()).as_bytes());
+        self.push(b":");
+        self.push(user.as_bytes());
+        self.push(b" ");
     }
 
     /// Adds to the variant, as it is.

@@ -21,6 +21,8 @@ pub use self::to_key::{LoadKey, ToKey};
 
 /// Starts the variant behind a key's name. Escaped inside segments, so the first one is it.
 pub(crate) const VARIANT: u8 = b'~';
+/// Begins a variant that is of one user: `~u3:ann `.
+const USER: u8 = b'u';
 
 /// A whole key, shared by whoever needs it.
 #[derive(Clone)]
@@ -76,6 +78,14 @@ pub(crate) fn name_of(key: &[u8]) -> &[u8] {
         Some(at) => &key[..at],
         None => key,
     }
+}
+
+/// The user that a key's variant [begins with](KeyWriter::begin_variant_of), if it is of one.
+pub(crate) fn user_of(key: &[u8]) -> Option<&[u8]> {
+    let variant = key.get(name_of(key).len() + 1..)?.strip_prefix(&[USER])?;
+    let end = variant.iter().position(|&b| b == b':')?;
+    let length: usize = std::str::from_utf8(&variant[..end]).ok()?.parse().ok()?;
+    variant[end + 1..].get(..length)
 }
 
 impl fmt::Display for Key {

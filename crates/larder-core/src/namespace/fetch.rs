@@ -114,7 +114,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             return Fetch::Rejected(Some(head));
         }
         if self.use_memory {
-            self.engine.admit(key, self.for_memory(&entry, now), &Over::Promoted, now);
+            self.keep(key, &entry, &Over::Promoted, now);
         }
         Fetch::Entry(entry, head)
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Found, Hit};
+use crate::accounts::Accounts;
 use crate::codec::Codec;
 use crate::engine::{Engine, Gate, InMemory, Invalidated};
 use crate::entry::{Entry, Freshness};
@@ -40,6 +41,8 @@ pub(crate) struct Handle<V> {
     pub(crate) content_hash: Option<Hash<V>>,
     /// Bounds the loads.
     pub(super) gate: Option<Arc<Gate>>,
+    /// Who has how much of memory, where that is bounded.
+    pub(super) accounts: Option<Arc<Accounts>>,
     pub(super) use_memory: bool,
 }
 
@@ -63,6 +66,7 @@ impl<V> Clone for Handle<V> {
             absent: self.absent.clone(),
             content_hash: self.content_hash.clone(),
             gate: self.gate.clone(),
+            accounts: self.accounts.clone(),
             use_memory: self.use_memory,
         }
     }
@@ -83,8 +87,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
         codec: Option<Arc<dyn Codec<V>>>,
         weigh: Weigh<V>,
     ) -> Self {
+        let counters = engine.counters(&resource.namespace);
+        let share = policy.share.as_ref().filter(|share| share.memory.is_some());
         Handle {
-            counters: engine.counters(&resource.namespace),
+            accounts: share.map(|share| engine.accounts.of(&resource.namespace, share, &counters)),
+            counters,
             gate: engine.gates.of(&resource.name(), &policy),
             absent: None,
             content_hash: None,
@@ -302,7 +309,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
 
     /// Ends what the tiers have of a key, here and in the remote tier: a load has found that it is not so any more, and
     /// brought nothing to take its place.
-    pub(super) fn drop_older(&self, key: &Key) {
+    pub(super) fn drop_older(self: &Arc<Self>, key: &Key) {
         self.engine.memory.remove(&Probe::from(key));
         if self.uses_remote() {
             self.remove_remotely(key);
@@ -327,8 +334,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         writer.raw(key.name());
         let invalidated = engine.invalidate(Mode::Hard, vec![Selector::of_key(&writer)], "", "").await;
         engine.memory.remove(&Probe::from(key));
-        if let (true, Some(remote)) = (self.uses_remote(), &engine.remote) {
-            remote.remove(&*engine.runtime, &engine.events, key.clone()).await;
+        if self.uses_remote() {
+            self.take_out(key).await;
         }
         invalidated
     }

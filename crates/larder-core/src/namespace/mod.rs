@@ -12,6 +12,7 @@ mod lead;
 mod load;
 mod registry;
 mod reload;
+mod share;
 mod slot;
 mod store;
 mod turn;

@@ -69,13 +69,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
     }
 
     /// Removes what the remote tier has, in the background.
-    pub(super) fn remove_remotely(&self, key: &Key) {
-        let (engine, removed) = (self.engine.clone(), key.clone());
-        let remove = async move {
-            if let Some(remote) = &engine.remote {
-                remote.remove(&*engine.runtime, &engine.events, removed).await;
-            }
-        };
+    pub(super) fn remove_remotely(self: &Arc<Self>, key: &Key) {
+        let (handle, removed) = (self.clone(), key.clone());
+        let remove = async move { handle.take_out(&removed).await };
         self.engine.spawn_store(key, 0, || false, Box::pin(remove));
     }
 
@@ -178,10 +174,10 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 return (entry, false);
             }
         }
-        let mut stored = self.use_memory && engine.admit(key, self.for_memory(&entry, now), &over, now);
+        let mut stored = self.use_memory && self.keep(key, &entry, &over, now);
         if self.use_memory && !stored {
-            if !engine.memory.fits(weight) {
-                skip(SkipReason::TooLarge);
+            if let Some(reason) = self.refused_by_memory(key, weight) {
+                skip(reason);
             } else if matches!(over, Over::Just(_)) {
                 return (entry, false);
             }
@@ -242,14 +238,21 @@ impl<V: Send + Sync + 'static> Handle<V> {
             let Some(bytes) = envelope.encode() else {
                 return failed("the entry is larger than its format can hold".to_owned());
             };
+            let of = (epoch, envelope.stored_at_ms);
+            let reserved = match handle.reserve(&key, bytes.len(), left, of).await {
+                Ok(reserved) => reserved,
+                Err(why) => return handle.not_reserved(&key, &why, held),
+            };
             let runtime = &*handle.engine.runtime;
             let lease = match &held {
                 Held::Apart => StoreLease::Apart,
                 Held::Lease(lease) => StoreLease::Ends(lease.token()),
                 Held::Breaks => StoreLease::Breaks,
             };
-            let store = Store { bytes, life: left, epoch, lease, measured: false };
-            match remote.store(runtime, key.as_bytes(), store).await {
+            let store = Store { bytes, life: left, epoch, lease, measured: reserved.is_some() };
+            let answer = remote.store(runtime, key.as_bytes(), store).await;
+            let excess = reserved.and_then(|reserved| reserved.excess(&answer));
+            match answer {
                 Ok(stored) => {
                     if let Held::Lease(lease) = held {
                         lease.ended();
@@ -261,6 +264,9 @@ impl<V: Send + Sync + 'static> Handle<V> {
                     });
                 }
                 Err(error) => failed(error.to_string()),
+            }
+            if let Some(excess) = excess {
+                handle.give_back(excess).await;
             }
         };
         let storage = engine.spawn_store(shared, entry.weight as usize, overtaken, Box::pin(store));

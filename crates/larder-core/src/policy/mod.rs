@@ -4,6 +4,7 @@ mod adaptive;
 pub mod defaults;
 mod early;
 mod lifetime;
+mod share;
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ pub(crate) use self::adaptive::{Bounds, Content, learn};
 pub(crate) use self::early::{is_due, window};
 pub(crate) use self::lifetime::Basis;
 pub use self::lifetime::Lifetime;
+pub use self::share::Share;
+pub(crate) use self::share::Whose;
 use crate::codec::Compression;
 
 /// How entries are kept. Small, comparable, combined by its setters.
@@ -42,6 +45,7 @@ pub struct Policy {
     pub(crate) remote: bool,
     pub(crate) replica_lag: Duration,
     pub(crate) compression: Option<Compression>,
+    pub(crate) share: Option<Share>,
 }
 
 impl Policy {
@@ -83,6 +87,7 @@ impl Policy {
             remote: true,
             replica_lag: Duration::ZERO,
             compression: None,
+            share: None,
         }
     }
 
@@ -221,6 +226,18 @@ impl Policy {
         self
     }
 
+    /// No tenant, user or the like takes more than its part of the cache: see [`Share`]. Handles on one namespace, its
+    /// sub-resources and routes too, whose shares are of the same thing count together; each goes by its own bounds.
+    /// Default: whoever comes takes what there is.
+    ///
+    /// What it does not promise: memory holds more than the bound for the moment in which what comes makes room. The remote
+    /// tier counts a value until the end of its life, or until it is replaced or removed through the cache: what is evicted
+    /// there, swept, or deleted by hand stays counted for as long, and so does a store whose answer was lost.
+    pub fn share(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
+    }
+
     /// Entries stay in this process.
     pub fn memory_only(mut self) -> Self {
         self.remote = false;
@@ -296,7 +313,6 @@ impl Policy {
                 rule: "a part of the ttl, 0 to 1",
             });
         }
-        self.check_limits()?;
         if !self.memory && !self.remote {
             return Err(PolicyError {
                 option: "memory_only, remote_only",
@@ -304,7 +320,7 @@ impl Policy {
                 rule: "one at the most: together they leave no tier to store in",
             });
         }
-        Ok(())
+        self.check_limits()
     }
 }
 
@@ -322,6 +338,9 @@ impl Policy {
         }
         if let Some(level) = self.compression.and_then(|c| c.bad_level()) {
             return wrong("compress", format!("zstd level {level}"), "a level from 1 to 19");
+        }
+        if let Some(share) = &self.share {
+            share.check(self.memory, self.remote)?;
         }
         if self.max_loads == Some(0) {
             return wrong("max_loads", "0".into(), "at least 1");
@@ -374,6 +393,10 @@ mod tests {
             ("soft_timeout", Policy::default().soft_timeout(second).load_timeout(second)),
             ("memory_ttl", Policy::default().memory_ttl(Duration::ZERO)),
             ("retry_after", Policy::default().retry_after(Duration::MAX)),
+            ("share", Policy::default().share(Share::of_segment(0))),
+            ("share", Policy::default().share(Share::of_user().memory(1).remote(0))),
+            ("share", Policy::default().memory_only().share(Share::of_user().remote(1))),
+            ("share", Policy::default().remote_only().share(Share::of_user().memory(1))),
         ] {
             assert_eq!(wrong.check().unwrap_err().option, option);
         }

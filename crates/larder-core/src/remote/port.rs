@@ -255,6 +255,11 @@ impl RemoteError {
         self.kind == Kind::WrongType
     }
 
+    /// Has the server answered? Then it is known that it did not do as asked.
+    pub fn is_answer(&self) -> bool {
+        matches!(self.kind, Kind::Refused | Kind::WrongType)
+    }
+
     /// Was there no answer in time?
     pub fn is_timeout(&self) -> bool {
         self.kind == Kind::Timeout

@@ -14,8 +14,8 @@ use crate::rules::query;
 
 /// Writes the key of a request, for `user` if answers are per user.
 ///
-/// The name is `namespace:id:sub:params_1a2b3c4d:version`. The variant behind it is method class, scheme, host, route,
-/// path, and each varied value, every part with its length: no two different requests make one key.
+/// The name is `namespace:id:sub:params_1a2b3c4d:version`. The variant behind it is the user, method class, scheme, host,
+/// route, path, and each varied value, every part with its length: no two different requests make one key.
 pub(super) fn write<'c>(
     config: &'c Config,
     parts: &mut Parts,
@@ -47,7 +47,10 @@ pub(super) fn write<'c>(
             key.segment(version);
         }
     }
-    key.begin_variant();
+    match user {
+        Some(user) => key.begin_variant_of(user),
+        None => key.begin_variant(),
+    }
     key.push_variant(b"GET ");
     write_host(&mut key, parts);
     if let Some(route) = parts.extensions.get::<MatchedPath>() {
@@ -62,9 +65,6 @@ pub(super) fn write<'c>(
             part(&mut key, b'h', name.as_str().as_bytes());
             part(&mut key, b'v', value.as_bytes());
         }
-    }
-    if let Some(user) = user {
-        part(&mut key, b'u', user.as_bytes());
     }
     if let Some(version) = &config.version {
         part(&mut key, b'V', version.as_bytes());

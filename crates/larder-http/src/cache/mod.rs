@@ -170,7 +170,8 @@ impl ResponseCache {
     }
 
     /// Runs the extractor `A` on every request (hits too, those that go past the cache too, and with the cache switched
-    /// off); its rejection is the answer. What `key` makes of it is part of the key: every user has entries of their own.
+    /// off); its rejection is the answer. What `key` makes of it is part of the key: every user has entries of their own, and
+    /// with [`Share::of_user`](larder_core::Share::of_user) no more than a share of the cache.
     pub fn per_user<A, S>(mut self, state: S, key: impl Fn(&A) -> String + Send + Sync + 'static) -> Self
     where
         A: FromRequestParts<S> + Send + 'static,

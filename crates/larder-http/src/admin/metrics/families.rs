@@ -75,6 +75,18 @@ pub(super) const UNVERIFIED: Family = family(
     NAMESPACE,
     "Remote entries that were invalidated, or whose validity this node could not verify.",
 );
+pub(super) const SHARES: Family = family(
+    Kind::Counter,
+    "larder_share_limited_total",
+    &["namespace", "result"],
+    "What tenants, users or the like could not have beyond their share of the cache.",
+);
+pub(super) const SHARE_PARTITIONS: Family = family(
+    Kind::Gauge,
+    "larder_share_partitions",
+    &[],
+    "Tenants, users or the like that have something in memory and may have only their share of it.",
+);
 pub(super) const ENTRIES: Family = family(Kind::Gauge, "larder_entries", &[], "Entries in memory.");
 pub(super) const MEMORY: Family = family(Kind::Gauge, "larder_memory_bytes", &[], "What they weigh.");
 pub(super) const MEMORY_LIMIT: Family =

@@ -28,6 +28,7 @@ pub(super) fn text(stats: &Stats, health: &Health) -> String {
     page.sample(&of::HUNG_LOADS, &[], stats.hung_loads);
     page.sample(&of::LEASES, &[], stats.leases);
     page.sample(&of::STAMPS, &[], stats.stamps);
+    page.sample(&of::SHARE_PARTITIONS, &[], stats.share_partitions);
     page.sample(&of::PUSHED_BACK, &[], stats.pushed_back);
     page.sample(&of::TOKENS_IGNORED, &[], stats.tokens_ignored);
     if let Some(remote) = &health.remote {
@@ -62,6 +63,11 @@ fn by_namespace(page: &mut Page, stats: &Stats) {
         ];
         for (result, count) in results {
             page.sample(&of::STORES, &[name, result], count);
+        }
+    }
+    for (name, counted) in &stats.namespaces {
+        for (result, count) in [("evicted", counted.share_evicted), ("refused", counted.share_refused)] {
+            page.sample(&of::SHARES, &[name, result], count);
         }
     }
 }
