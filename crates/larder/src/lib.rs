@@ -41,6 +41,9 @@ pub use larder_core::*;
 #[cfg(feature = "toml")]
 pub use self::declared::{DeclaredError, declared_from_toml};
 
+#[cfg(feature = "macros")]
+pub use larder_macros::cached;
+
 /// Layers for tower and axum, and the admin router.
 #[cfg(feature = "http")]
 pub use larder_http as http;
