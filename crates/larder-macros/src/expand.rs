@@ -12,7 +12,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
-use syn::{Block, Expr, ItemFn, ReturnType, Type, TypeImplTrait, parse_quote};
+use syn::{Block, Expr, FnArg, ItemFn, Pat, ReturnType, Type, TypeImplTrait, parse_quote};
 
 use crate::arguments::{Arguments, Names, borrows};
 use crate::key::key;
@@ -26,24 +26,35 @@ pub(crate) fn expand(options: &Options, mut function: ItemFn) -> syn::Result<Tok
     let used = Names::of(function.block.to_token_stream());
     let arguments = Arguments::of(&function.sig, &used)?;
     let cache = cache(options, &function, &arguments)?;
-    let parts = Parts { root: options.root(), output, options, arguments: &arguments };
+    let here = Span::mixed_site().located_at(output.span());
+    let parts = Parts { here, root: options.root(here), output, options, arguments: &arguments };
     let look = parts.look(&cache, &key(options, &function, &arguments, &used, &cache)?, &site(options, &function)?);
     let load = parts.load(&mut function.block)?;
     let end = parts.end();
+    let body = quote_spanned!(here=> { #look #load #end });
+    // What is lent is bound again in the load, and may be changed only there.
+    for input in &mut function.sig.inputs {
+        if let FnArg::Typed(argument) = input
+            && let Pat::Ident(name) = &mut *argument.pat
+            && arguments.borrowed.iter().any(|borrowed| borrowed.name.ident == name.ident)
+        {
+            name.mutability = None;
+        }
+    }
     let ItemFn { attrs, vis, modifiers, sig, .. } = &function;
     let defaultness = &modifiers.defaultness;
     Ok(quote! {
         #(#attrs)*
-        #vis #defaultness #sig {
-            #look
-            #load
-            #end
-        }
+        #vis #defaultness #sig
+        #body
     })
 }
 
 /// What the pieces of the new body have in common.
 struct Parts<'a> {
+    /// Where generated code stands for the compiler: its names are seen by no other code, its errors are shown at the
+    /// return type, each once.
+    here: Span,
     root: TokenStream,
     output: Type,
     options: &'a Options,
@@ -51,39 +62,38 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The return type as what it must be; errors are shown at it.
+    /// The return type as what it must be.
     fn returned(&self) -> TokenStream {
         let (root, output) = (&self.root, &self.output);
-        quote_spanned!(output.span()=> <#output as #root::macros::Returned>)
+        quote_spanned!(self.here=> <#output as #root::macros::Returned>)
     }
 
     /// Ends with a fresh value in memory, else leaves `miss`.
     fn look(&self, cache: &Expr, key: &TokenStream, site: &TokenStream) -> TokenStream {
-        let (root, returned, wrap) = (&self.root, self.returned(), &self.options.wrap);
-        let [miss, there, value, handle] = ["miss", "cache", "value", "handle"].map(local);
+        let (here, root, returned, wrap) = (self.here, &self.root, self.returned(), &self.options.wrap);
         // What a wrapper wraps is known by its constructor.
         let kept = match wrap {
-            None => quote_spanned!(self.output.span()=> #returned::Value),
-            Some(_) => quote!(_),
+            None => quote_spanned!(here=> #returned::Value),
+            Some(_) => quote_spanned!(here=> _),
         };
         let setters = &self.options.setters;
         let policy = match &self.options.policy {
-            Some(policy) => quote!(|_| #policy),
-            None => quote!(|#there| #there.defaults() #(#setters)*),
+            Some(policy) => quote_spanned!(here=> |_| #policy),
+            None => quote_spanned!(here=> |cache| cache.defaults() #(#setters)*),
         };
         let codec = self.options.codec.iter();
         let cache = quote_spanned!(cache.span()=> &(#cache));
-        quote! {
-            let #miss = {
+        quote_spanned! {here=>
+            let miss = {
                 static __LARDER_SITE: #root::macros::Site = #site;
-                let #there: &#root::Cache = #cache;
-                let adjust = |#handle: #root::Namespace<_, _, _>| #handle #(.codec(#codec))*;
-                match #root::macros::look::<#kept>(#there, &__LARDER_SITE, &#key, #policy, adjust) {
-                    #root::macros::Looked::Hit(#value) => {
-                        let #value = ::std::sync::Arc::unwrap_or_clone(#value);
-                        return #returned::of(::core::result::Result::Ok(#wrap(#value)));
+                let cache: &#root::Cache = #cache;
+                let adjust = |handle: #root::Namespace<_, _, _>| handle #(.codec(#codec))*;
+                match #root::macros::look::<#kept>(cache, &__LARDER_SITE, &#key, #policy, adjust) {
+                    #root::macros::Looked::Hit(value) => {
+                        let value = ::std::sync::Arc::unwrap_or_clone(value);
+                        return #returned::of(::core::result::Result::Ok(#wrap(value)));
                     }
-                    #root::macros::Looked::Miss(#miss) => #miss,
+                    #root::macros::Looked::Miss(miss) => miss,
                 }
             };
         }
@@ -91,31 +101,31 @@ impl Parts<'_> {
 
     /// Leaves `load`, which runs `body`.
     fn load(&self, body: &mut Block) -> syn::Result<TokenStream> {
-        let (root, output, returned, wrap) = (&self.root, &self.output, self.returned(), &self.options.wrap);
-        let [load, loaded, value, filled, tags] = ["load", "loaded", "value", "filled", "tags"].map(local);
+        let (here, root, output) = (self.here, &self.root, &self.output);
+        let (returned, wrap) = (self.returned(), &self.options.wrap);
         let (mut lend, mut take) = (Vec::new(), Vec::new());
         for (n, borrowed) in self.arguments.borrowed.iter().enumerate() {
-            let (lent, name) = (local(&format!("lent_{n}")), &borrowed.name.ident);
-            let mutable = &borrowed.name.mutability;
-            let call = quote_spanned!(borrowed.ty.span()=> #root::macros::lend(#name));
-            lend.push(quote!(let #lent = #call;));
-            take.push(quote!(let #mutable #name = #lent.get();));
+            let (lent, name) = (Ident::new(&format!("lent_{n}"), here), &borrowed.name.ident);
+            let (mutable, at) = (&borrowed.name.mutability, borrowed.ty.span());
+            let root = self.options.root(at);
+            lend.push(quote_spanned!(at=> let #lent = #root::macros::lend(#name);));
+            take.push(quote_spanned!(at=> let #mutable #name = #root::macros::lent(&#lent);));
         }
         if let (Some(receiver), true) = (&self.arguments.receiver, self.arguments.lends_self) {
             receiver::rename(body)?;
             let (this, it) = (receiver.self_token, receiver::name(&receiver.self_token));
-            let lent = local("lent_self");
-            let call = quote_spanned!(receiver.span()=> #root::macros::lend(#this));
-            lend.push(quote!(let #lent = #call;));
-            take.push(quote!(let #it = #lent.get();));
+            let (lent, at) = (Ident::new("lent_self", here), receiver.span());
+            let root = self.options.root(at);
+            lend.push(quote_spanned!(at=> let #lent = #root::macros::lend(#this);));
+            take.push(quote_spanned!(at=> let #it = #root::macros::lent(&#lent);));
         }
-        let (prepared, says) = self.says(&filled, &tags)?;
-        Ok(quote! {
+        let (prepared, says) = self.says()?;
+        Ok(quote_spanned! {here=>
             #(#lend)*
             #prepared
-            let #load = move || async move {
+            let load = move || async move {
                 #(#take)*
-                let #loaded: #output = async move {
+                let loaded: #output = async move {
                     // Tells the compiler the type of every `return` and `?` below.
                     #[allow(
                         unreachable_code,
@@ -126,27 +136,27 @@ impl Parts<'_> {
                         reason = "never runs"
                     )]
                     if false {
-                        let #loaded: #output = loop {};
-                        return #loaded;
+                        let loaded: #output = loop {};
+                        return loaded;
                     }
                     #body
                 }
                 .await;
-                match #returned::result(#loaded) {
-                    ::core::result::Result::Ok(#wrap(#value)) => {
-                        let #filled = #root::Filled::new(#value);
+                match #returned::result(loaded) {
+                    ::core::result::Result::Ok(#wrap(value)) => {
+                        let filled = #root::Filled::new(value);
                         #says
-                        ::core::result::Result::Ok(#filled)
+                        ::core::result::Result::Ok(filled)
                     }
-                    ::core::result::Result::Err(#value) => ::core::result::Result::Err(#value),
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
             };
         })
     }
 
     /// Tags and ttl: what is made of the arguments before the body has them, and what is said of the value.
-    fn says(&self, filled: &Ident, tags: &Ident) -> syn::Result<(TokenStream, TokenStream)> {
-        let (root, options) = (&self.root, self.options);
+    fn says(&self) -> syn::Result<(TokenStream, TokenStream)> {
+        let (here, root, options) = (self.here, &self.root, self.options);
         let (mut prepared, mut says) = (TokenStream::new(), TokenStream::new());
         if !options.tags.is_empty() {
             let mut texts = Vec::new();
@@ -163,23 +173,22 @@ impl Parts<'_> {
                 }
                 texts.push(quote_spanned!(tag.span()=> ::std::format!(#format #(, #values)*)));
             }
-            prepared.extend(quote!(let #tags = [#(#texts),*];));
-            says.extend(quote!(let #filled = #filled.tags(#tags);));
+            prepared.extend(quote_spanned!(here=> let tags = [#(#texts),*];));
+            says.extend(quote_spanned!(here=> let filled = filled.tags(tags);));
         }
         if let Some(ask) = &options.tags_with {
-            says.extend(quote! {
-                let #tags = #root::macros::of_value(#ask, &#filled.value);
-                let #filled = #filled.tags(#tags);
+            says.extend(quote_spanned! {here=>
+                let tags = #root::macros::of_value(#ask, &filled.value);
+                let filled = filled.tags(tags);
             });
         }
         if let Some(ask) = &options.ttl_with {
-            let ttl = local("ttl");
-            says.extend(quote! {
-                let #ttl: ::core::option::Option<::core::time::Duration> =
-                    ::core::convert::Into::into(#root::macros::of_value(#ask, &#filled.value));
-                let #filled = match #ttl {
-                    ::core::option::Option::Some(#ttl) => #filled.ttl(#ttl),
-                    ::core::option::Option::None => #filled,
+            says.extend(quote_spanned! {here=>
+                let ttl: ::core::option::Option<::core::time::Duration> =
+                    ::core::convert::Into::into(#root::macros::of_value(#ask, &filled.value));
+                let filled = match ttl {
+                    ::core::option::Option::Some(ttl) => filled.ttl(ttl),
+                    ::core::option::Option::None => filled,
                 };
             });
         }
@@ -188,23 +197,17 @@ impl Parts<'_> {
 
     /// Runs `load` where `miss` says.
     fn end(&self) -> TokenStream {
-        let (root, returned) = (&self.root, self.returned());
-        let [miss, load, loaded] = ["miss", "load", "loaded"].map(local);
+        let (here, root, returned) = (self.here, &self.root, self.returned());
         let failed = match &self.options.error {
             Some(error) => error.to_token_stream(),
-            None => quote_spanned!(self.output.span()=> <#returned::Error as #root::macros::Failed>::failed),
+            None => quote_spanned!(here=> <#returned::Error as #root::macros::Failed>::failed),
         };
         let wrap = self.options.wrap.iter();
-        quote! {
-            let #loaded = #root::macros::load(#miss, #load, #failed).await;
-            #returned::of(#loaded #(.map(#wrap))*)
+        quote_spanned! {here=>
+            let loaded = #root::macros::load(miss, load, #failed).await;
+            #returned::of(loaded #(.map(#wrap))*)
         }
     }
-}
-
-/// A name that no other code sees.
-fn local(name: &str) -> Ident {
-    Ident::new(name, Span::mixed_site())
 }
 
 /// What an async function returns.
@@ -260,7 +263,8 @@ fn cache(options: &Options, function: &ItemFn, arguments: &Arguments) -> syn::Re
 
 /// The description of the place, as an expression for a `static`.
 fn site(options: &Options, function: &ItemFn) -> syn::Result<TokenStream> {
-    let (root, ident) = (options.root(), &function.sig.ident);
+    let ident = &function.sig.ident;
+    let root = options.root(ident.span());
     let name = ident.unraw().to_string();
     let namespace = match &options.namespace {
         Some(namespace) => namespace.to_token_stream(),

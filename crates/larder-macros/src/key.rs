@@ -32,8 +32,10 @@ pub(crate) fn key(
         let name = binding.name.unraw();
         !options.skip.contains(&binding.name) && holder.as_ref().is_none_or(|holder| name != holder)
     };
-    let root = options.root();
-    let part = |value: &dyn ToTokens, span: Span| quote_spanned!(span=> #root::macros::part(&(#value)));
+    let part = |value: &dyn ToTokens, span: Span| {
+        let root = options.root(span);
+        quote_spanned!(span=> #root::macros::part(&(#value)))
+    };
     let (key, named) = match &options.key {
         None => {
             let parts: syn::Result<Vec<_>> = arguments

@@ -1,7 +1,7 @@
 //! What stands in the brackets of the attribute.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -149,9 +149,9 @@ impl Options {
         Ok(())
     }
 
-    /// The crate that generated code names.
-    pub(crate) fn root(&self) -> TokenStream {
-        self.root.as_ref().map_or_else(|| quote!(::larder), ToTokens::to_token_stream)
+    /// The crate that generated code names; errors in what begins with it are shown at `span`.
+    pub(crate) fn root(&self, span: Span) -> TokenStream {
+        self.root.as_ref().map_or_else(|| quote_spanned!(span=> ::larder), ToTokens::to_token_stream)
     }
 }
 

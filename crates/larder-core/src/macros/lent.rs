@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use super::Lend;
 
 /// A clone of what a caller has lent, to lend on.
-pub struct Lent<T: ToOwned + ?Sized> {
+pub struct Lent<T: Lend + ?Sized> {
     owned: T::Owned,
 }
 
@@ -14,9 +14,7 @@ pub fn lend<T: Lend + ?Sized>(borrowed: &T) -> Lent<T> {
     Lent { owned: borrowed.to_owned() }
 }
 
-impl<T: ToOwned + ?Sized> Lent<T> {
-    /// The clone.
-    pub fn get(&self) -> &T {
-        self.owned.borrow()
-    }
+/// The clone.
+pub fn lent<T: Lend + ?Sized>(lent: &Lent<T>) -> &T {
+    lent.owned.borrow()
 }

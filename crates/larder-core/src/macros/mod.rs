@@ -7,7 +7,7 @@ mod site;
 use std::sync::Arc;
 
 pub use self::bounds::{Failed, Lend, Returned, Value};
-pub use self::lent::{Lent, lend};
+pub use self::lent::{Lent, lend, lent};
 pub use self::site::Site;
 pub(crate) use self::site::Sites;
 use crate::cache::Cache;

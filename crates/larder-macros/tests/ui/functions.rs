@@ -83,6 +83,12 @@ struct Service {
     cache: Cache,
 }
 
+impl std::fmt::Display for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.cache.is_enabled())
+    }
+}
+
 impl Service {
     #[cached]
     async fn prints(&self) -> Answer {

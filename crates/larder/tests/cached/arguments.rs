@@ -110,23 +110,22 @@ struct Service {
     loads: Count,
 }
 
-struct Tenant(&'static str);
-
 impl Service {
     #[cached(namespace = "greeting", key = "{self.tenant}:{name}")]
     async fn greeting(&self, name: String) -> Result<String, Fault> {
-        // An item has a `self` of its own, and so has a closure's call.
+        // An item has a `self` of its own.
+        struct Tenant(&'static str);
         impl Tenant {
             fn name(&self) -> &'static str {
                 self.0
             }
         }
-        let loads = (|| self.loads.up())();
+        let loads = self.loads.up();
         let tenant = Tenant(self.tenant);
         if name.is_empty() {
             return Err(Fault::Own("nobody"));
         }
-        Ok(format!("{}: hello {name}, {} {loads}", tenant.name(), self.tenant))
+        Ok(format!("{}: hello {name}, {} {loads}", tenant.name(), { self.tenant }))
     }
 
     #[cached(cache = "self.cache", namespace = "farewell")]

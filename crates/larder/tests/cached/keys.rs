@@ -66,7 +66,6 @@ struct Search {
 }
 
 #[cached(key = (search.text, search.page, a, b, c, d, e, "v2"))]
-#[expect(clippy::too_many_arguments, reason = "more than a tuple that is a key has")]
 async fn found(
     cache: &Cache,
     search: Search,
