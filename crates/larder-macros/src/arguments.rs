@@ -9,14 +9,14 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{Visit, visit_lifetime, visit_pat_ident, visit_type_reference};
 use syn::{
-    FnArg, GenericArgument, Ident, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReceiverKind, Signature, Token,
-    Type, TypeReference,
+    FnArg, GenericArgument, Ident, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReceiverKind, Signature,
+    Token, Type, TypeReference,
 };
 
 /// Types that are keys and nothing else: what a call is about, not what it works with.
-const PLAIN: [&str; 18] = [
-    "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "bool", "char", "str",
-    "String", "Uuid", "NonZero",
+const PLAIN: [&str; 17] = [
+    "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "bool", "char",
+    "str", "String", "Uuid",
 ];
 
 /// A name that an argument binds.
@@ -64,7 +64,9 @@ impl Arguments {
                 None => true,
             },
             ReceiverKind::Typed(_, ty) => match &**ty {
-                Type::Reference(TypeReference { mutability: Some(_), .. }) => return Err(exclusive(receiver)),
+                Type::Reference(TypeReference { mutability: Some(_), .. }) => {
+                    return Err(exclusive(receiver));
+                }
                 ty => matches!(ty, Type::Reference(_)),
             },
             _ => false,
@@ -77,7 +79,8 @@ impl Arguments {
     fn argument(&mut self, pattern: &Pat, ty: &Type, used: &Names) -> syn::Result<()> {
         let start = self.bindings.len();
         bind(pattern, ty, &mut self.bindings);
-        let is_used = self.bindings[start..].iter().any(|binding| used.has(&binding.name.unraw().to_string()));
+        let is_used =
+            self.bindings[start..].iter().any(|binding| used.has(&binding.name.unraw().to_string()));
         match ty {
             Type::Reference(TypeReference { mutability: Some(_), .. }) => return Err(exclusive(ty)),
             _ if !is_used => {}

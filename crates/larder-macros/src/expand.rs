@@ -28,7 +28,8 @@ pub(crate) fn expand(options: &Options, mut function: ItemFn) -> syn::Result<Tok
     let cache = cache(options, &function, &arguments)?;
     let here = Span::mixed_site().located_at(output.span());
     let parts = Parts { here, root: options.root(here), output, options, arguments: &arguments };
-    let look = parts.look(&cache, &key(options, &function, &arguments, &used, &cache)?, &site(options, &function)?);
+    let look =
+        parts.look(&cache, &key(options, &function, &arguments, &used, &cache)?, &site(options, &function)?);
     let load = parts.load(&mut function.block)?;
     let end = parts.end();
     let body = quote_spanned!(here=> { #look #load #end });
@@ -90,7 +91,7 @@ impl Parts<'_> {
                 let adjust = |handle: #root::Namespace<_, _, _>| handle #(.codec(#codec))*;
                 match #root::macros::look::<#kept>(cache, &__LARDER_SITE, &#key, #policy, adjust) {
                     #root::macros::Looked::Hit(value) => {
-                        let value = ::std::sync::Arc::unwrap_or_clone(value);
+                        let value = ::core::clone::Clone::clone(&*value);
                         return #returned::of(::core::result::Result::Ok(#wrap(value)));
                     }
                     #root::macros::Looked::Miss(miss) => miss,

@@ -64,9 +64,10 @@ pub(crate) fn key(
             (tuple(parts), named)
         }
         // By reference, each for itself: a key takes nothing away from the body.
-        Some(Expr::Tuple(values)) => {
-            (tuple(values.elems.iter().map(|value| part(value, value.span())).collect()), values.to_token_stream())
-        }
+        Some(Expr::Tuple(values)) => (
+            tuple(values.elems.iter().map(|value| part(value, value.span())).collect()),
+            values.to_token_stream(),
+        ),
         Some(value) => (part(value, value.span()), value.to_token_stream()),
     };
     if options.key.is_some() {

@@ -31,7 +31,18 @@ const VALUES: [&str; 7] =
 const FLAGS: [&str; 3] = ["memory_only", "remote_only", "without_lease"];
 /// All others.
 const OTHERS: [&str; 12] = [
-    "cache", "namespace", "sub", "key", "skip", "tags", "policy", "ttl_with", "tags_with", "codec", "error", "wrap",
+    "cache",
+    "namespace",
+    "sub",
+    "key",
+    "skip",
+    "tags",
+    "policy",
+    "ttl_with",
+    "tags_with",
+    "codec",
+    "error",
+    "wrap",
 ];
 
 /// What the attribute says.
@@ -75,8 +86,9 @@ impl Parse for Options {
             }
         }
         if let (Some(_), Some(name)) = (&options.policy, first_setter) {
-            let message =
-                format!("`policy` is the whole policy: write `policy = policy.{name}(..)`, or leave out `policy`");
+            let message = format!(
+                "`policy` is the whole policy: write `policy = policy.{name}(..)`, or leave out `policy`"
+            );
             return Err(syn::Error::new(name.span(), message));
         }
         let both = |name: &&Ident| **name == "memory_only" || **name == "remote_only";
@@ -180,7 +192,9 @@ pub(crate) fn check_name(name: &str, span: Span, option: impl std::fmt::Display)
     if (1..=64).contains(&name.len()) && name.bytes().all(fits) {
         return Ok(());
     }
-    let message = format!("{name:?} is no name: write `{option} = \"..\"` with 1 to 64 letters, digits, `_`, `-` or `.`");
+    let message = format!(
+        "{name:?} is no name: write `{option} = \"..\"` with 1 to 64 letters, digits, `_`, `-` or `.`"
+    );
     Err(syn::Error::new(span, message))
 }
 
@@ -206,7 +220,9 @@ fn duration(option: &str, value: Expr) -> syn::Result<TokenStream> {
         Expr::Lit(ExprLit { lit: Lit::Int(_) | Lit::Float(_), .. }) => {
             return Err(syn::Error::new(
                 value.span(),
-                format!("a duration without a unit: write `{option} = \"90s\"`, with `ms`, `s`, `m`, `h` or `d`"),
+                format!(
+                    "a duration without a unit: write `{option} = \"90s\"`, with `ms`, `s`, `m`, `h` or `d`"
+                ),
             ));
         }
         _ => return Ok(value.into_token_stream()),
@@ -232,7 +248,11 @@ fn unknown(name: &Ident) -> syn::Error {
         "stale_while_revalidate" | "swr" => Some("stale"),
         "name" => Some("namespace"),
         "map_error" | "map_err" => Some("error"),
-        _ => all().map(|option| (distance(&text, option), option)).min().filter(|(far, _)| *far <= 3).map(|(_, o)| o),
+        _ => all()
+            .map(|option| (distance(&text, option), option))
+            .min()
+            .filter(|(far, _)| *far <= 3)
+            .map(|(_, o)| o),
     };
     let message = match meant {
         Some(option) => format!("there is no option `{name}`: did you mean `{option}`?"),
@@ -262,7 +282,8 @@ mod tests {
 
     #[test]
     fn the_distance_of_two_words_is_the_number_of_changes() {
-        for (one, other, far) in [("ttl", "ttl", 0), ("tll", "ttl", 1), ("", "key", 3), ("tag", "tags", 1), ("ab", "ba", 2)]
+        for (one, other, far) in
+            [("ttl", "ttl", 0), ("tll", "ttl", 1), ("", "key", 3), ("tag", "tags", 1), ("ab", "ba", 2)]
         {
             assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
         }

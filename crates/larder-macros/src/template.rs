@@ -48,9 +48,12 @@ pub(crate) fn segments(template: &LitStr, arguments: &Arguments) -> syn::Result<
         let mut found = pieces(template, segment)?;
         let (Some(piece), None) = (found.pop(), found.pop()) else {
             let message = if segment.is_empty() {
-                "a key is segments with `:` between them, none of them empty: write `{id}` or `{id}:logs`".to_owned()
+                "a key is segments with `:` between them, none of them empty: write `{id}` or `{id}:logs`"
+                    .to_owned()
             } else {
-                format!("`{segment}` is text and values in one segment: put a `:` between them, as in `v:{{version}}`")
+                format!(
+                    "`{segment}` is text and values in one segment: put a `:` between them, as in `v:{{version}}`"
+                )
             };
             return Err(syn::Error::new(template.span(), message));
         };

@@ -88,9 +88,10 @@ impl Site {
         policy: Policy,
         adjust: impl FnOnce(Handle<V>) -> Handle<V>,
     ) -> Option<&'c Handle<V>> {
-        let opened = cache.sites.take(self).and_then(|()| {
-            cache.namespace::<V>(self.resource(), policy).map_err(|error| whole(&error))
-        });
+        let opened = cache
+            .sites
+            .take(self)
+            .and_then(|()| cache.namespace::<V>(self.resource(), policy).map_err(|error| whole(&error)));
         let (handle, refused) = match opened {
             Ok(handle) => (Some(Box::new(adjust(handle)) as Box<dyn Any + Send + Sync>), None),
             Err(reason) => (None, Some(reason)),

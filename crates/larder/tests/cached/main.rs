@@ -50,7 +50,12 @@ impl Count {
 /// A cache on time that stands still, and who hears its events.
 pub(crate) async fn cache() -> (Cache, Arc<ManualRuntime>, Arc<Recorder>) {
     let (runtime, recorder) = (ManualRuntime::new(1), Recorder::new());
-    let cache =
-        Cache::builder().memory(MIB).runtime(runtime.clone()).observer(recorder.clone()).build().await.unwrap();
+    let cache = Cache::builder()
+        .memory(MIB)
+        .runtime(runtime.clone())
+        .observer(recorder.clone())
+        .build()
+        .await
+        .unwrap();
     (cache, runtime, recorder)
 }

@@ -43,7 +43,10 @@ async fn a_function_whose_name_is_taken_runs_uncached_and_says_so_once() {
         assert_eq!(other_count(&cache, &loads).await, Ok(100 + n));
     }
     let [mistake] = &mistakes(&recorder)[..] else { panic!("{:?}", mistakes(&recorder)) };
-    assert!(mistake.starts_with("cached::sites::other_count (crates/larder/tests/cached/sites.rs:"), "{mistake}");
+    assert!(
+        mistake.starts_with("cached::sites::other_count (crates/larder/tests/cached/sites.rs:"),
+        "{mistake}"
+    );
     assert!(mistake.contains("count is in use by cached::sites::count (crates/larder/tests"), "{mistake}");
     assert_eq!(recorder.count("cache_misconfigured"), 1);
 }
@@ -58,7 +61,10 @@ async fn so_does_one_whose_policy_is_wrong_or_whose_name_a_handle_has_with_anoth
         assert_eq!(count(&cache.by("somebody"), &loads).await, Ok(n + 1));
     }
     let [policy, kind] = &mistakes(&recorder)[..] else { panic!("{:?}", mistakes(&recorder)) };
-    assert!(policy.ends_with("the policy of odd is wrong: jitter is 2: must be a part of the ttl, 0 to 1"), "{policy}");
+    assert!(
+        policy.ends_with("the policy of odd is wrong: jitter is 2: must be a part of the ttl, 0 to 1"),
+        "{policy}"
+    );
     assert!(kind.contains("count is in use with another type"), "{kind}");
 }
 

@@ -90,7 +90,8 @@ async fn who_is_not_let_in_gets_nothing_from_the_cache() {
     let (cache, ..) = cache().await;
     let app = App { cache, loads: Count::default() };
     let loads = app.loads.clone();
-    let router = Router::new().route("/trigs/{id}", get(trig)).route("/trigs/{id}/{part}", get(part)).with_state(app);
+    let router =
+        Router::new().route("/trigs/{id}", get(trig)).route("/trigs/{id}/{part}", get(part)).with_state(app);
     let answer = (200, r#"{"id":7,"load":1}"#.to_owned());
     assert_eq!(ask(&router, "/trigs/7", Some("ann")).await, answer);
     assert_eq!(ask(&router, "/trigs/7", Some("bob")).await, answer, "it is kept");
