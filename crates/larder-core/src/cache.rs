@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::health::Health;
 use crate::key::Key;
 use crate::log::{Arrival, Epoch, Mode};
+use crate::macros::Sites;
 use crate::namespace::{AnyKey, Handle, Namespace, NoLoader, Resource, register};
 use crate::outcome::SkipReason;
 use crate::policy::{Policy, defaults};
@@ -42,6 +43,8 @@ pub struct Cache {
     pub(crate) defaults: Policy,
     pub(crate) reason: Arc<str>,
     actor: Arc<str>,
+    /// The handles of cached functions.
+    pub(crate) sites: Arc<Sites>,
 }
 
 /// The part of a note that records carry.
@@ -51,7 +54,7 @@ fn noted(text: &str) -> Arc<str> {
 
 impl Cache {
     pub(crate) fn new(engine: Arc<Engine>, defaults: Policy) -> Self {
-        Cache { engine, defaults, reason: "".into(), actor: "".into() }
+        Cache { engine, defaults, reason: "".into(), actor: "".into(), sites: Arc::default() }
     }
 
     /// Begins to describe a cache.

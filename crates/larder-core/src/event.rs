@@ -128,6 +128,13 @@ pub enum Event {
         /// How many more there were.
         left: usize,
     },
+    /// A cached function cannot be cached in this cache: its body runs at every call. Once for each function.
+    Misconfigured {
+        /// Which, and where it stands.
+        function: String,
+        /// Why.
+        reason: String,
+    },
     /// A handler has panicked, or could not do all it should.
     HandlerFailed {
         /// What was published.
@@ -161,6 +168,7 @@ impl Event {
             Event::Breaker { .. } => "cache_breaker",
             Event::LogState { .. } => "cache_log_state",
             Event::Gap { .. } => "cache_gap",
+            Event::Misconfigured { .. } => "cache_misconfigured",
             Event::Published { .. } => "cache_published",
             Event::HandlerFailed { .. } => "cache_handler_failed",
         }
@@ -250,6 +258,7 @@ fn trace(event: &Event) {
         Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
         Event::LogState { from, to } => say!(info, from = from.as_str(), to = to.as_str()),
         Event::Gap { reason } => say!(warn, reason),
+        Event::Misconfigured { function, reason } => say!(error, function, reason),
         Event::Published { occasion, handlers, failures, refreshes, left } => {
             say!(info, occasion, handlers, failures, refreshes, left);
         }

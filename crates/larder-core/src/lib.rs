@@ -39,6 +39,8 @@ mod health;
 mod interleavings;
 mod key;
 mod log;
+#[doc(hidden)]
+pub mod macros;
 mod memory;
 mod namespace;
 mod occasion;

@@ -1,4 +1,5 @@
 //! The steps of the read path as a front door takes them: loads in tasks of its own, answers that may not be shared.
+#![allow(clippy::unwrap_used, reason = "a test's helpers are a test too")]
 
 mod common;
 

@@ -25,7 +25,8 @@
 //! ```
 //!
 //! # How to think of it
-//! One engine ([`Cache`]), several front doors: typed handles ([`Namespace`]), and layers for tower and axum (`http`).
+//! One engine ([`Cache`]), several front doors: typed handles ([`Namespace`]), functions (the attribute `cached`), and
+//! layers for tower and axum (`http`).
 //! Memory in the process stands in front of Redis or Valkey (`redis`), which may be absent, or go away, at any time.
 //! Every entry knows where the invalidation log stood when its load began; that is what makes a fill that races an
 //! invalidation harmless, wherever it is stored and however late.
@@ -41,6 +42,9 @@ pub use larder_core::*;
 #[cfg(feature = "toml")]
 pub use self::declared::{DeclaredError, declared_from_toml};
 
+#[cfg(feature = "macros")]
+pub use larder_macros::cached;
+
 /// Layers for tower and axum, and the admin router.
 #[cfg(feature = "http")]
 pub use larder_http as http;
@@ -48,3 +52,7 @@ pub use larder_http as http;
 /// Redis or Valkey as the remote tier.
 #[cfg(feature = "redis")]
 pub use larder_redis as redis;
+
+#[cfg(all(doctest, feature = "macros", feature = "http"))]
+#[doc = include_str!("../../../docs/guide/cached.md")]
+struct Guide;

@@ -6,6 +6,11 @@ use super::KeyWriter;
 ///
 /// Implemented for integers, strings, `bool`, `char`, `()`, `Option`, tuples and (feature `uuid`) `Uuid`. Segments are
 /// escaped by the writer, so input from outside cannot reach beyond its own segment.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key",
+    label = "no key",
+    note = "name a field of it that can (an integer, a string, a `bool`, a `Uuid`, an `Option` or a tuple of such), or implement `larder::ToKey` for it"
+)]
 pub trait ToKey {
     /// Writes the segments.
     fn write_key(&self, key: &mut KeyWriter<'_>);

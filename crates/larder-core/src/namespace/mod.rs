@@ -10,6 +10,7 @@ mod flying;
 mod handle;
 mod lead;
 mod load;
+mod miss;
 mod registry;
 mod reload;
 mod share;
@@ -29,6 +30,7 @@ pub use self::flying::{Flown, Flying};
 pub(crate) use self::handle::Handle;
 pub use self::lead::{Lead, LookedUp};
 use self::load::Loader;
+pub use self::miss::Miss;
 pub use self::registry::Resource;
 pub(crate) use self::registry::{Registered, register};
 use self::reload::Reloader;
@@ -231,6 +233,12 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
         }
         let name = self.handle.key(&key).to_key();
         Ok(self.handle.start(name, load::filling(load)).end().await?.value)
+    }
+
+    /// The value of `key` if memory has it fresh, else where to go on from: for a caller that prepares its load only then.
+    #[inline]
+    pub(crate) fn at_hand(&self, key: &(impl ToKey + ?Sized)) -> Result<Arc<V>, Miss<V>> {
+        self.handle.hit(key).ok_or_else(|| Miss::new(self.handle.clone(), self.handle.key(key).to_key()))
     }
 
     /// The value of `key` if a tier has it, fresh or stale. Loads nothing, refreshes nothing.
