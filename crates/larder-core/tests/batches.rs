@@ -149,6 +149,29 @@ async fn a_batch_that_fails_gives_each_key_what_is_stale_of_it_and_the_others_th
     assert_eq!((cache.stats().flights, cache.stats().leases), (0, 0));
 }
 
+/// A list of fifty rows, all of them stale, and a source that hangs. A caller who has patience for a second waits for one, and
+/// not for fifty: for loads of his own, and of others.
+#[tokio::test]
+async fn a_batch_waits_for_many_slow_keys_as_long_as_for_one() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let policy = Policy::ttl(MINUTE).stale_if_error(HOUR).soft_timeout(SECOND).jitter(0.0);
+    let docs = cache.namespace::<u64>("doc", policy).unwrap();
+    let table = Table::new();
+    rig.drive(batch(&docs, 0..50, &table)).await.unwrap();
+    settle().await;
+    rig.advance(10 * MINUTE);
+    table.source.gate.set(false);
+    let (leads, joins) = (batch(&docs, 0..30, &table), batch(&docs, 0..50, &table));
+    rig.pass(SECOND + SECOND / 2).await;
+    for answers in [leads, joins] {
+        assert!(answers.is_finished());
+        assert!(plain(joined(answers).await).iter().all(|row| matches!(row, Ok(Some(_)))));
+    }
+    table.source.gate.set(true);
+    rig.eventually("the loads end", || cache.stats().flights == 0).await;
+}
+
 #[tokio::test]
 async fn one_key_of_a_batch_may_fail_alone_and_values_may_have_ttls_and_tags_of_their_own() {
     let rig = Rig::new();

@@ -146,7 +146,7 @@ async fn a_load_that_blocks_its_thread_is_named_and_let_go_of() {
     assert!(!waiter.is_finished());
     rig.pass(4 * SECOND).await;
     assert_eq!(joined(waiter).await, Err(LoadError::TimedOut));
-    assert_eq!((cache.stats().hung_loads, cache.stats().flights), (1, 0));
+    assert_eq!((cache.stats().hung_loads, cache.health().hung_loads, cache.stats().flights), (1, 1, 0));
     assert_eq!(rig.events.count("cache_load_overdue"), 1);
     rig.pass(10 * SECOND).await;
     assert_eq!(joined(read(&docs, 1, &source)).await, Ok(1), "the next one loads");

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tracing::Instrument;
 
 use super::Namespace;
@@ -193,8 +193,19 @@ impl<V: Send + Sync + 'static> Handle<V> {
             }
             let seats: Vec<_> = leads.iter().map(|led| (led.at, led.lead.seat())).collect();
             self.begin_many(leads, load.clone());
-            for (at, seat) in seats {
-                answers[at] = Some(match seat.lead().await {
+            let mut once_more = Vec::new();
+            // All at one time: each waits as long as its caller has patience for, and not one after the other.
+            let led = join_all(seats.into_iter().map(|(at, seat)| async move { (at, seat.lead().await) }));
+            let mut joined = Vec::new();
+            for (at, flying) in joins {
+                match chain::is_loading(&flying.flight) {
+                    true => answers[at] = Some(Err(LoadError::Recursive)),
+                    false => joined.push(async move { (at, flying.wait().await) }),
+                }
+            }
+            let (led, joined) = join(led, join_all(joined)).await;
+            for (at, flown) in led {
+                answers[at] = Some(match flown {
                     Flown::Found(found) => Ok(Some(found.value)),
                     Flown::Unshared => Ok(None),
                     Flown::Failed(failure) => {
@@ -204,13 +215,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
                     Flown::Again => Err(LoadError::TimedOut),
                 });
             }
-            let mut once_more = Vec::new();
-            for (at, flying) in joins {
-                if chain::is_loading(&flying.flight) {
-                    answers[at] = Some(Err(LoadError::Recursive));
-                    continue;
-                }
-                match flying.wait().await {
+            for (at, flown) in joined {
+                match flown {
                     Flown::Found(found) => answers[at] = Some(Ok(Some(found.value))),
                     Flown::Unshared => apart.push(at),
                     Flown::Again => once_more.push(at),

@@ -1,5 +1,6 @@
 //! A runtime whose time moves only when told to.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
+
+/// How often everything else gets its turn before it counts as waiting: more than any chain of tasks that wake each other has
+/// links.
+const TURNS: usize = 100;
 
 /// Tasks run on the Tokio runtime of the test; time is [`advance`](Self::advance)d by hand. Numbers are not random: they
 /// follow from the seed.
@@ -47,6 +52,33 @@ impl ManualRuntime {
         *sleepers = rest;
     }
 
+    /// Runs `work` to its end. Whenever it waits and every task does, time moves on to where the next sleeper wakes.
+    ///
+    /// Needs a Tokio runtime of one thread.
+    ///
+    /// # Panics
+    /// If nobody sleeps and `work` is not done: it never would be.
+    pub async fn drive<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = turns() => self.advance_to_next(),
+            }
+        }
+    }
+
+    fn advance_to_next(&self) {
+        let next = {
+            let mut sleepers = self.sleepers.lock();
+            sleepers.retain(|(_, sleeper)| !sleeper.is_closed());
+            sleepers.iter().map(|(until, _)| *until).min()
+        };
+        let next = next.expect("what everything waits for is time");
+        self.advance(next.since(self.clock.now()));
+    }
+
     /// Steps the calendar, as an administrator or a bad clock would.
     pub fn step_wall(&self, ms: i64) {
         let _ = self.wall_offset_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, |offset| {
@@ -59,6 +91,13 @@ impl ManualRuntime {
         let mut sleepers = self.sleepers.lock();
         sleepers.retain(|(_, sleeper)| !sleeper.is_closed());
         sleepers.len()
+    }
+}
+
+/// Lets everything run that can run now.
+async fn turns() {
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -97,5 +136,30 @@ impl Runtime for ManualRuntime {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn driven_time_moves_from_sleeper_to_sleeper_and_no_further_than_the_work_needs() {
+        let time = ManualRuntime::new(1);
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        for seconds in [3, 1, 5] {
+            let (sleeper, woken) = (time.clone(), woken.clone());
+            time.spawn(Box::pin(async move {
+                sleeper.sleep(SECOND * seconds).await;
+                woken.lock().push((seconds, sleeper.now()));
+            }));
+        }
+        drop(time.sleep(SECOND * 2));
+        let at = |seconds: u32| Moment::ORIGIN.plus(SECOND * seconds);
+        time.drive(time.sleep(SECOND * 4)).await;
+        assert_eq!(*woken.lock(), [(1, at(1)), (3, at(3))]);
+        assert_eq!((time.now(), time.sleepers()), (at(4), 1));
     }
 }
