@@ -27,6 +27,10 @@ use crate::runtime::Moment;
 /// How long after its limit a flight is given, before those who wait lose patience.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
 
+/// The same for a leader on his way to the load. One whose thread the machine has suspended goes on in a moment; one that is not
+/// polled any more never does.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// What whoever reads a key has to do.
 #[must_use = "a Lead that is dropped sends those who wait for it away empty-handed"]
 pub enum Claim<V: Send + Sync + 'static> {
@@ -133,7 +137,7 @@ fn is_due<V: Send + Sync + 'static>(handle: &Handle<V>, entry: &Entry, now: Mome
 fn board<V: Send + Sync + 'static>(handle: &Handle<V>, key: &Key, now: Moment) -> Boarding {
     let engine = handle.engine();
     let budget = engine.remote.as_ref().map_or(Duration::ZERO, |remote| remote.budget);
-    engine.flights.board(key, &engine.runtime, now.plus(budget + GRACE))
+    engine.flights.board(key, &engine.runtime, now.plus(budget + PATIENCE))
 }
 
 /// Leave to refresh `key`, unless somebody loads it already. `old` is what there is of it.
