@@ -205,8 +205,9 @@ impl Flight {
 
     /// The load begins, and ends until then.
     pub(crate) fn begins(&self, until: Moment) {
-        self.limit.begun.store(1, Ordering::Release);
+        // In this order: whoever sees that it has begun sees this limit.
         self.prepares(until);
+        self.limit.begun.store(1, Ordering::Release);
     }
 
     pub(crate) fn has_begun(&self) -> bool {

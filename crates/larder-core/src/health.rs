@@ -14,8 +14,6 @@ pub struct Health {
     pub status: &'static str,
     /// The remote tier, if there is one.
     pub remote: Option<RemoteHealth>,
-    /// Loads that are past their deadline and still run, because they block their thread.
-    pub hung_loads: usize,
     /// Entries in memory.
     pub memory_entries: usize,
     /// What they weigh, in bytes.
@@ -107,7 +105,6 @@ impl Health {
         Health {
             status,
             remote,
-            hung_loads: engine.hung_loads(),
             memory_entries: engine.memory.entries(),
             memory_bytes: engine.memory.bytes(),
             memory_bound: engine.memory.bound(),

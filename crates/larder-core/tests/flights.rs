@@ -348,6 +348,29 @@ async fn on_many_threads_no_key_is_loaded_twice() {
     assert_eq!(loads.load(Ordering::Relaxed) as u64, KEYS);
 }
 
+/// A busy machine suspends the thread of a leader between its look into memory and its load, for a tenth of a second. Those
+/// who wait took it for gone, loaded once more, and the leader's own caller was told that his load had timed out.
+#[tokio::test]
+async fn a_leader_that_is_held_up_for_a_moment_on_its_way_to_the_load_keeps_it() {
+    let runtime = ManualRuntime::new(1);
+    let cache = alone(&runtime).await;
+    let (docs, source) = (docs(&cache), Source::new());
+    let mut key = docs.key_writer();
+    key.number(1);
+    let Claim::Lead(mut lead) = docs.claim(key.as_bytes()) else { panic!("nothing is there") };
+    let readers = readers(&docs, &source, 10).await;
+    runtime.advance(Duration::from_millis(100));
+    settle().await;
+    lead.begin();
+    settle().await;
+    let found = lead.fill(Arc::new(7), &larder_core::Fill::new());
+    assert_eq!(*found.value, 7);
+    for reader in readers {
+        assert_eq!(*joined(reader).await.unwrap(), 7);
+    }
+    assert_eq!(source.loads(), 0);
+}
+
 /// Real threads, no order but what the engine makes: the oracle of all the rest, under true concurrency. A writer commits
 /// and invalidates; a read that starts afterwards must see at least that version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -176,12 +176,12 @@ async fn a_load_fails_softly_only_where_there_is_something_stale() {
     runtime.advance(MINUTE);
     let (with, without) = (lead(&docs, 1).await, lead(&docs, 2).await);
     let Claim::Join(waiting) = claim(&docs, 1) else { panic!("it is being loaded") };
-    let Ok(Some(found)) = with.fail_softly(Failure::Panicked) else { panic!("something stale is there") };
+    assert!(with.fails_softly() && !without.fails_softly());
+    let found = with.fail(Failure::Panicked).expect("something stale is there");
     assert_eq!((*found.value, found.outcome), (1, Outcome::Stale));
     assert!(matches!(waiting.wait().await, Flown::Found(found) if *found.value == 1));
     assert!(matches!(claim(&docs, 1), Claim::Stale(_, None)), "it is not tried again at once");
-    let Err(lead) = without.fail_softly(Failure::Panicked) else { panic!("nothing stale is there") };
-    lead.unshared(false);
+    assert!(without.fail(Failure::Panicked).is_none());
 }
 
 #[tokio::test]

@@ -35,6 +35,12 @@ pub enum Flown<V> {
     Failed(Failure),
 }
 
+/// A flight takes longer than it may.
+struct Late {
+    /// Did the load begin before that?
+    has_begun: bool,
+}
+
 impl<V: Send + Sync + 'static> Flying<V> {
     /// Waits for the load to end: at most as long as a load may take, and no longer than the policy's soft timeout if there
     /// is something stale to serve.
@@ -46,9 +52,9 @@ impl<V: Send + Sync + 'static> Flying<V> {
 
     async fn outcome(&self) -> Flown<V> {
         match self.landed().await {
-            Some(landing) => self.take(landing),
-            None if self.flight.has_begun() => self.failed(Failure::TimedOut),
-            None => {
+            Ok(landing) => self.take(landing),
+            Err(Late { has_begun: true }) => self.failed(Failure::TimedOut),
+            Err(Late { has_begun: false }) => {
                 // Its leader was stopped on the way to the load: somebody else takes over.
                 self.handle.engine().flights.land(&self.key, &self.flight, Landing::Abandoned);
                 Flown::Again
@@ -58,21 +64,22 @@ impl<V: Send + Sync + 'static> Flying<V> {
 
     /// As [`wait`](Self::wait), for one who wants nothing of it: no read, and counted as none.
     pub(super) async fn over(self) {
-        self.landed().await;
+        let _ = self.landed().await;
     }
 
-    /// How it landed; `None` if it takes longer than it may. The load's own timeout comes first; this is for a load that
+    /// How it landed; an error if it takes longer than it may. The load's own timeout comes first; this is for a load that
     /// blocks its thread, and for a leader who is not polled any more.
-    async fn landed(&self) -> Option<&Landing> {
+    async fn landed(&self) -> Result<&Landing, Late> {
         let runtime = &*self.handle.engine().runtime;
         loop {
             let until = self.flight.until();
             if let Ok(landing) = within(runtime, until.since(runtime.now()), self.flight.landing()).await {
-                return Some(landing);
+                return Ok(landing);
             }
-            // It may have come a step further meanwhile.
+            // It may have come a step further meanwhile. If to its load, it has a new limit by then.
+            let has_begun = self.flight.has_begun();
             if self.flight.until() <= until {
-                return None;
+                return Err(Late { has_begun });
             }
         }
     }
@@ -177,10 +184,10 @@ impl<V: Send + Sync + 'static> Flying<V> {
     /// Ends when the load has taken longer than it may.
     async fn overdue(&self) {
         match self.landed().await {
-            None => {}
+            Err(_) => {}
             // Its end follows at once, unless others were let go because it blocks its thread.
-            Some(Landing::Failed(Failure::TimedOut)) => self.handle.engine().runtime.sleep(GRACE).await,
-            Some(_) => pending().await,
+            Ok(Landing::Failed(Failure::TimedOut)) => self.handle.engine().runtime.sleep(GRACE).await,
+            Ok(_) => pending().await,
         }
     }
 

@@ -292,16 +292,10 @@ impl<V: Send + Sync + 'static> Lead<V> {
         spare
     }
 
-    /// Ends the load with an error, as [`fail`](Self::fail), if nothing is lost with what it has brought: that of a refresh
-    /// nobody reads, and else there is something stale to serve instead, which is the answer.
-    ///
-    /// # Errors
-    /// The lead: there is nothing better than what the load has brought.
-    pub fn fail_softly(self, failure: Failure) -> Result<Option<Found<V>>, Self> {
-        if self.refresh || self.handle.spare(&self.key, &self.flight).is_some() {
-            return Ok(self.fail(failure));
-        }
-        Err(self)
+    /// Would it cost nobody the answer if this load [failed](Self::fail)? What a refresh brings nobody reads; else it is so
+    /// while there is something stale to serve instead. For loads that have brought an answer, if one that is an error.
+    pub fn fails_softly(&self) -> bool {
+        self.refresh || self.handle.spare(&self.key, &self.flight).is_some()
     }
 
     /// The load takes its time, in a task that nobody waits for with a [`seat`](Self::seat): sees to it that it shows in

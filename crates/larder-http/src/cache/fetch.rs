@@ -187,16 +187,14 @@ fn end(
     reason: SkipReason,
     failed: Option<Failed>,
 ) -> Option<Found<StoredResponse>> {
-    let keeper = match failed {
-        None => keeper,
-        Some(failed) => match keeper.fail_softly(config, &asked.key, failed) {
-            Ok(found) => return found,
-            Err(keeper) => keeper,
-        },
-    };
-    config.cache.skipped(&asked.path, reason);
-    keeper.refuse(config);
-    None
+    match failed {
+        Some(failed) if keeper.fails_softly() => keeper.fail(config, &asked.key, failed),
+        _ => {
+            config.cache.skipped(&asked.path, reason);
+            keeper.refuse(config);
+            None
+        }
+    }
 }
 
 fn told<'a>(kept: &Kept, config: &'a Config, asked: &'a Asked) -> Told<'a> {

@@ -65,7 +65,7 @@ impl Keeper {
         }
     }
 
-    /// The handler has failed, and there is no answer: something stale to serve instead, if there is any.
+    /// The handler has failed: something stale to serve instead, if there is any.
     pub(super) fn fail(self, config: &Config, key: &Key, failed: Failed) -> Option<Found<StoredResponse>> {
         config.failed(key, failed);
         match self {
@@ -77,20 +77,9 @@ impl Keeper {
         }
     }
 
-    /// The handler has failed, and this is what it answered. Something stale to serve instead, if there is any.
-    ///
-    /// # Errors
-    /// The keeper: there is nothing better than that answer.
-    pub(super) fn fail_softly(
-        self,
-        config: &Config,
-        key: &Key,
-        failed: Failed,
-    ) -> Result<Option<Found<StoredResponse>>, Self> {
-        let Keeper::Lead(lead) = self else { return Err(self) };
-        let found = lead.fail_softly(failed.failure()).map_err(Keeper::Lead)?;
-        config.failed(key, failed);
-        Ok(found)
+    /// Is there something better than an answer that is a failure?
+    pub(super) fn fails_softly(&self) -> bool {
+        matches!(self, Keeper::Lead(lead) if lead.fails_softly())
     }
 
     /// The body of the answer comes in a task of its own.

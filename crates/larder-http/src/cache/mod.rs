@@ -59,6 +59,16 @@ use crate::rules::request::Credentials;
 /// [`per_user`](Self::per_user). Nothing else: where a handler's answer depends on `Accept-Language`, `X-Forwarded-Host`
 /// or the like, name the header, or whoever comes first decides what everybody gets.
 ///
+/// # When a handler fails
+/// It panics, exceeds the policy's load timeout, answers 500, 502, 503 or 504, or its body breaks off: while a stale answer may
+/// be served ([`stale_if_error`](Policy::stale_if_error), or the window of
+/// [`stale_while_revalidate`](Policy::stale_while_revalidate) is open), its clients get that, and for
+/// [`retry_after`](Policy::retry_after) it is not run again. What was invalidated is never served. An answer that may not be
+/// stored, a 404 say, is no failure: it ends the stale one. Load timeout: one for head and body together; the first client of a
+/// streaming body reads on after it, but nothing is stored.
+///
+/// With [`max_loads`](Policy::max_loads) requests beyond the queue get a stale answer, else 503 with `Retry-After`.
+///
 /// # HEAD
 /// Is answered from the entry of GET. On a miss the handler runs as GET, and the client gets the headers.
 #[derive(Clone)]
