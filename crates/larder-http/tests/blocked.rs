@@ -59,15 +59,16 @@ impl http_body::Body for Blocking {
     }
 }
 
-/// Looks for half a minute whether so many loads hang.
-async fn until_hung(cache: &Cache, loads: usize) {
-    for _ in 0..600 {
-        if cache.health().hung_loads == loads {
-            return;
-        }
-        cache.runtime().sleep(Duration::from_millis(50)).await;
+/// Looks for a minute whether `state` holds. A thread that blocks may be the one that would have woken the others for their
+/// timers: work from outside wakes them.
+async fn until(cache: &Cache, what: &str, mut state: impl FnMut() -> bool) {
+    let runtime = cache.runtime();
+    let began = runtime.now();
+    while !state() {
+        assert!(runtime.now().since(began) < MINUTE, "never came: {what}: {:?}", cache.health());
+        runtime.spawn(Box::pin(async {}));
+        tokio::task::yield_now().await;
     }
-    panic!("never were {loads} loads hung: {:?}", cache.health());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -95,20 +96,26 @@ async fn those_who_wait_for_a_handler_or_body_that_blocks_its_thread_are_let_go_
     });
     let policy = policy().load_timeout(Duration::from_secs(1));
     let app = origin.behind(ResponseCache::new(&cache, "page", policy).unwrap());
-    let asked = ask_beside(&app, vec![get("/handler"), get("/handler")]).await;
+    let mut asked = ask_beside(&app, vec![get("/handler"), get("/handler")]).await;
     gate.reached().await;
     let streams = begin(&app, get("/body")).await;
-    let waits = ask_beside(&app, vec![get("/body")]).await;
+    let mut waits = ask_beside(&app, vec![get("/body")]).await;
     gate.reached().await;
     gate.open();
     gate.open();
-    for reply in asked.join_all().await.into_iter().chain(waits.join_all().await) {
-        assert_eq!(reply.status.as_u16(), 504);
+    let mut replies = Vec::new();
+    until(&cache, "everybody is let go", || {
+        replies.extend(asked.try_join_next().into_iter().chain(waits.try_join_next()));
+        replies.len() == 3
+    })
+    .await;
+    for reply in replies {
+        assert_eq!(reply.unwrap().status.as_u16(), 504);
     }
-    until_hung(&cache, 2).await;
+    until(&cache, "both hang", || cache.health().hung_loads == 2).await;
     assert_eq!((cache.health().status, events.count("cache_load_overdue")), ("degraded", 2));
     drop((handlers, bodies));
-    until_hung(&cache, 0).await;
+    until(&cache, "both have come back", || cache.health().hung_loads == 0).await;
     assert_eq!((cache.health().status, cache.stats().flights), ("ok", 0));
     assert_eq!(whole(streams).await.text(), "body");
 }
