@@ -1,8 +1,9 @@
 //! A process that is asked over a loopback connection: this test program once more, with one test to run.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use larder_testkit::ChildProcess;
+use larder_testkit::{ChildProcess, wait_until};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -52,9 +53,16 @@ impl Peer {
         drop(self.process.lock().take());
     }
 
-    /// Asks nothing any more. Answers the process, if it was not killed.
-    pub(crate) fn let_go(self) -> Option<ChildProcess> {
-        self.process.into_inner()
+    /// Asks nothing any more, and waits until the process has ended of itself.
+    ///
+    /// # Panics
+    /// If it was killed, or goes on.
+    pub(crate) async fn end(self) {
+        let Peer { caller, process } = self;
+        let mut process = process.into_inner().expect("the process lives");
+        assert_ne!(process.id(), std::process::id());
+        drop(caller);
+        wait_until(Duration::from_secs(10), "the process to end", || process.has_ended()).await;
     }
 }
 
