@@ -10,8 +10,10 @@ use crate::remote::{BreakerState, Link};
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Health {
-    /// `ok`, `degraded` (the remote tier is out of reach: reads go on from memory and loaders) or `off`.
+    /// `ok`, `degraded` (the remote tier is out of reach: reads go on from memory and loaders; or loads hang) or `off`.
     pub status: &'static str,
+    /// Loads that are past their deadline and still run: each blocks a thread.
+    pub hung_loads: usize,
     /// The remote tier, if there is one.
     pub remote: Option<RemoteHealth>,
     /// Entries in memory.
@@ -94,13 +96,15 @@ impl Health {
             let log = r.log.position.is_some() && r.log.state != LogState::Disconnected;
             r.connected && log && r.breaker == BreakerState::Closed
         });
-        let status = match (engine.enabled, well) {
+        let hung_loads = engine.hung_loads();
+        let status = match (engine.enabled, well && hung_loads == 0) {
             (false, _) => "off",
             (true, true) => "ok",
             (true, false) => "degraded",
         };
         Health {
             status,
+            hung_loads,
             remote,
             memory_entries: engine.memory.entries(),
             memory_bytes: engine.memory.bytes(),
