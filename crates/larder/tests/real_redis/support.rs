@@ -7,7 +7,8 @@ use std::time::Duration;
 use larder::testing::Recorder;
 use larder::units::{HOUR, SECOND};
 use larder::{BreakerOptions, Cache, Namespace, Policy, redis::Redis};
-use larder_testkit::wait_until;
+use larder_testkit::{RedisServer, wait_for, wait_until};
+use tokio::sync::watch;
 
 /// Long enough for anything that happens at all.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -31,6 +32,27 @@ impl Source {
     }
 }
 
+/// A gate in a loader: it has read its data, and answers when it may.
+pub(crate) struct Held(watch::Sender<bool>);
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        Held(watch::Sender::new(false))
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn passed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut door = self.0.subscribe();
+        async move {
+            // The sender lives as long as the test.
+            let _ = door.wait_for(|open| *open).await;
+        }
+    }
+}
+
 /// One process: a cache on a server, and a handle that loads from the source.
 pub(crate) struct Process {
     pub(crate) cache: Cache,
@@ -45,9 +67,13 @@ impl Process {
     }
 
     pub(crate) async fn with_policy(url: &str, source: &Source, policy: Policy) -> Self {
+        Self::at(Redis::at(url), source, policy).await
+    }
+
+    pub(crate) async fn at(redis: Redis, source: &Source, policy: Policy) -> Self {
         let events = Recorder::new();
         let cache = Cache::builder()
-            .remote(Redis::at(url))
+            .remote(redis)
             .breaker(BreakerOptions { failures: 5, open_for: SECOND })
             .observer(events.clone())
             .build()
@@ -68,6 +94,15 @@ impl Process {
     /// How often this process has loaded.
     pub(crate) fn loads(&self) -> u64 {
         self.cache.stats().namespaces["row"].loads
+    }
+
+    /// Waits until no load is under way, and nobody here has a lease.
+    pub(crate) async fn idle(&self) {
+        wait_until(SOON, "every load to let go of everything", || {
+            let stats = self.cache.stats();
+            (stats.flights, stats.leases, stats.hung_loads) == (0, 0, 0)
+        })
+        .await;
     }
 
     /// Waits until as many values are in Redis.
@@ -91,4 +126,12 @@ impl Process {
     pub(crate) async fn stop(self) {
         assert!(self.cache.shutdown(SOON).await, "everything under way is done in time");
     }
+}
+
+/// Waits until no lease is left in Redis.
+pub(crate) async fn no_lease(server: &RedisServer) {
+    wait_for(SOON, "the leases to be gone", async || {
+        server.keys().await.iter().all(|key| !key.ends_with(b":lease"))
+    })
+    .await;
 }
