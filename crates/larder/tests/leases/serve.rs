@@ -44,6 +44,8 @@ impl Server {
         let cache = Cache::builder()
             .remote(Redis::at(redis))
             .breaker(BreakerOptions { failures: 5, open_for: SECOND })
+            // A thousand readers on a busy machine: whoever gets no answer in time does not wait for others.
+            .remote_budget(SECOND)
             .build()
             .await
             .unwrap();

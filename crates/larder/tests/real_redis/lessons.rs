@@ -15,7 +15,7 @@ use larder::{
 };
 use larder_testkit::{RedisServer, Reply, wait_until};
 
-use super::support::{Held, Process, SOON, Source};
+use super::support::{Held, Process, SOON, Source, calls};
 
 async fn nodes<const N: usize>(url: &str, source: &Source) -> [Process; N] {
     let mut nodes = Vec::new();
@@ -276,13 +276,6 @@ async fn lesson_11_expire_is_stale_and_invalidate_is_a_miss_on_every_node_and_in
         assert!(node.rows.get("a").await.is_none_or(|value| *value == written));
         assert_eq!(node.read("a").await, written);
     }
-}
-
-async fn calls(server: &RedisServer, command: &str) -> u64 {
-    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
-    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
-    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Lesson 17 (FusionCache#442, #423, #503): every notification makes every node read from Redis, until it times out.

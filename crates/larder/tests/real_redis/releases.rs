@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::support::{SOON, no_lease};
+use super::support::{SOON, calls, no_lease};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Before {
@@ -31,7 +31,7 @@ async fn process<V>(server: &RedisServer, schema: Option<&str>) -> (Cache, Trigs
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let cache = Cache::builder().remote(Redis::at(server.url())).build().await.unwrap();
+    let cache = Cache::builder().remote(Redis::at(server.url())).remote_budget(SOON).build().await.unwrap();
     let trigs = cache.namespace::<V>("trig", Policy::ttl(HOUR).remote_only()).unwrap();
     let trigs = match schema {
         Some(schema) => trigs.schema(schema),
@@ -52,14 +52,6 @@ async fn read<V: Clone + Send + Sync + 'static>(
         Ok::<_, Infallible>(value)
     };
     (*trigs.get_or_load(key, load).await.unwrap()).clone()
-}
-
-/// What scripts were run so far.
-async fn scripts(server: &RedisServer) -> u64 {
-    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
-    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
-    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Lesson 25 (FusionCache#324, #388, #386; Altinn PR#1535; rate-ukma#622): a deploy changes a type. Reads explode, or serve the old
@@ -89,7 +81,7 @@ async fn lesson_25_two_releases_that_cannot_read_each_other_load_for_themselves_
         // All at once, on the same keys: everybody gets his own shape.
         const ROUNDS: u64 = 20;
         const READERS: u64 = 10;
-        let (scripts_before, loads_before) = (scripts(&server).await, loads.load(Ordering::SeqCst));
+        let (scripts_before, loads_before) = (calls(&server, "evalsha").await, loads.load(Ordering::SeqCst));
         let mut readers = JoinSet::new();
         for i in 0..ROUNDS * READERS {
             let (old, new, before, after) = (old.clone(), new.clone(), before.clone(), after.clone());
@@ -107,7 +99,7 @@ async fn lesson_25_two_releases_that_cannot_read_each_other_load_for_themselves_
         }
         readers.join_all().await;
         let loaded = loads.load(Ordering::SeqCst) - loads_before;
-        let asked = scripts(&server).await - scripts_before;
+        let asked = calls(&server, "evalsha").await - scripts_before;
         println!(
             "lesson 25: {} reads of two releases, {loaded} loads, {asked} scripts",
             2 * ROUNDS * READERS

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder::testing::Recorder;
 use larder::units::{HOUR, SECOND};
-use larder::{BreakerOptions, Cache, Namespace, Policy, redis::Redis};
+use larder::{BreakerOptions, Cache, CacheBuilder, Namespace, Policy, redis::Redis};
 use larder_testkit::{RedisServer, wait_for, wait_until};
 use tokio::sync::watch;
 
@@ -67,13 +67,17 @@ impl Process {
     }
 
     pub(crate) async fn with_policy(url: &str, source: &Source, policy: Policy) -> Self {
-        Self::at(Redis::at(url), source, policy).await
+        Self::built(Cache::builder().remote(Redis::at(url)), source, policy).await
     }
 
-    pub(crate) async fn at(redis: Redis, source: &Source, policy: Policy) -> Self {
+    /// One that has much patience with Redis: for what must not depend on how busy the machine is.
+    pub(crate) async fn patient(redis: Redis, source: &Source, policy: &Policy) -> Self {
+        Self::built(Cache::builder().remote(redis).remote_budget(SOON), source, policy.clone()).await
+    }
+
+    async fn built(builder: CacheBuilder, source: &Source, policy: Policy) -> Self {
         let events = Recorder::new();
-        let cache = Cache::builder()
-            .remote(redis)
+        let cache = builder
             .breaker(BreakerOptions { failures: 5, open_for: SECOND })
             .observer(events.clone())
             .build()
@@ -126,6 +130,14 @@ impl Process {
     pub(crate) async fn stop(self) {
         assert!(self.cache.shutdown(SOON).await, "everything under way is done in time");
     }
+}
+
+/// How often a command was called so far.
+pub(crate) async fn calls(server: &RedisServer, command: &str) -> u64 {
+    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Waits until no lease is left in Redis.
