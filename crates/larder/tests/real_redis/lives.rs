@@ -1,4 +1,4 @@
-//! What Redis is told to keep, and for how long: lesson 20, and the rules that were drawn from keys which never ended.
+//! What Redis is told to keep, and for how long: lesson 20, and the rule that was drawn from keys which never ended.
 //!
 //! That no combination of options makes a lifetime of another length than the one documented formula is a property test of the
 //! engine (`larder-core/src/policy/lifetime.rs`, and `adaptive.rs` and `early.rs` beside it). Here is what becomes of it in Redis.
@@ -69,14 +69,15 @@ async fn lesson_20_a_value_is_in_redis_for_its_ttl_and_the_longer_window_whateve
     // Memory may have that for as long.
     let _ = brief.begin(2).put_with(1, &Fill::new().ttl(Duration::from_micros(900)));
     assert!(brief.begin(3).put_with(1, &Fill::new().ttl(MINUTE)));
-    wait_until(SOON, "the last store", || cache.stats().namespaces["brief"].stores == 1).await;
+    assert!(cache.shutdown(SOON).await, "every store is done");
+    assert_eq!(cache.stats().namespaces["brief"].stores, 1);
     assert_eq!(number(&server, &["EXISTS", "larder:brief:1", "larder:brief:2"]).await, 0);
 }
 
 /// Answers the first key without an end, in one step of the server: nobody can have set it a moment before or after.
 const IMMORTAL: &str = "for _, key in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', key) == -1 then return key end end";
 
-/// Rules 1 to 3 and 7 (hitbox H7: HSET, then PEXPIRE in a second command, and nothing at all if less than a second is left: keys that
+/// Rule 7 (hitbox H7: HSET, then PEXPIRE in a second command, and nothing at all if less than a second is left: keys that
 /// never end). Values, leases, shares, stamps and log: at no moment is there a key without an end, while everything there is
 /// goes on at once, and no command is sent that could leave one behind.
 #[tokio::test(flavor = "multi_thread")]

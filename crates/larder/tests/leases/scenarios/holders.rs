@@ -33,11 +33,10 @@ async fn whoever_is_killed_while_he_loads_is_replaced_by_one_of_those_who_wait_a
             gone.push(holder);
         }
     }
-    let version = 0;
     trial.database.let_go(0..NODES, "a");
     waiting.retain(|(place, _)| !gone.contains(place));
     for (place, readers) in waiting {
-        assert_eq!(answers(readers).await, Answers::all(READERS, version), "node {place}");
+        assert_eq!(answers(readers).await, Answers::all(READERS, 0), "node {place}");
     }
     assert_eq!(trial.database.loads("a").len(), 3);
     trial.end(&gone, &["a"], async || server.keys().await).await;
