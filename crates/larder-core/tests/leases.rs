@@ -235,6 +235,23 @@ async fn a_value_put_by_hand_while_others_load_is_not_replaced_by_theirs() {
     assert_eq!(docs(&rig.cache().await).get(1_u64).await.as_deref(), Some(&70));
 }
 
+/// A holder is stopped, or somebody puts a value by hand: what the holder loads is refused by Redis. It went on serving it from
+/// its memory for a whole ttl, while all others had the later one.
+#[tokio::test]
+async fn a_node_whose_store_is_refused_soon_has_what_the_others_have() {
+    let rig = Rig::new();
+    let (nodes, source) = (caches(&rig, 2).await, Source::new());
+    let readers = under_way(&rig, &nodes[..1], &source).await;
+    assert!(docs(&nodes[1]).put(1_u64, 70));
+    settle().await;
+    source.gate.set(true);
+    let answers = rig.drive(async { joined_all(readers).await }).await;
+    assert_eq!(answers, [Ok(1)], "its own callers have what was loaded for them");
+    until("the store is refused", || nodes[0].stats().namespaces["doc"].stores_refused == 1).await;
+    assert_eq!(rig.drive(reads(&docs(&nodes[0]), &source)).await.unwrap(), Ok(70));
+    assert_eq!(source.loads(), 1);
+}
+
 async fn joined_all(readers: Vec<JoinHandle<Read>>) -> Vec<Read> {
     let mut answers = Vec::new();
     for reader in readers {

@@ -154,6 +154,29 @@ async fn a_load_that_blocks_its_thread_is_named_and_let_go_of() {
     assert_eq!((found.outcome, cache.stats().hung_loads), (Outcome::Miss, 0), "it came back after all");
 }
 
+/// The same, where another process waits: its callers are not the ones whose loader blocks, and may have much more time. What
+/// hangs kept its lease until that ran out.
+#[tokio::test]
+async fn a_load_that_blocks_its_thread_loses_its_lease_and_shows_in_health() {
+    let rig = Rig::new();
+    let (cache, other) = (rig.cache().await, rig.cache().await);
+    let docs = cache.namespace::<u64>("doc", policy().load_timeout(2 * SECOND)).unwrap();
+    let source = Source::new();
+    let mut hung = lead(&docs).await;
+    hung.begin();
+    let waiter = read(&other.namespace::<u64>("doc", policy()).unwrap(), 1, &source);
+    rig.pass(2 * SECOND).await;
+    assert!(!waiter.is_finished());
+    assert_eq!((cache.stats().leases, cache.health().status), (1, "ok"));
+    rig.pass(3 * SECOND).await;
+    assert!(waiter.is_finished(), "a lease lives for ten seconds");
+    assert_eq!(joined(waiter).await, Ok(1));
+    let health = cache.health();
+    assert_eq!((cache.stats().leases, health.status, health.hung_loads), (0, "degraded", 1));
+    drop(hung);
+    assert_eq!((cache.health().status, cache.health().hung_loads), ("ok", 0));
+}
+
 /// The caller that leads has not come as far as the load, and is not polled any more. Nobody may wait for it for long.
 #[tokio::test]
 async fn a_leader_that_stops_on_its_way_to_the_load_is_replaced() {

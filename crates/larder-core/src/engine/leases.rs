@@ -234,8 +234,22 @@ impl Engine {
 
     /// Gives back every lease there is.
     pub(super) async fn release_all(&self) {
+        let held = self.leases.held.lock().drain().collect();
+        self.release(held).await;
+    }
+
+    /// Gives back the lease of `key`, in the background: whoever has it here is past his deadline, and does not let go of it
+    /// himself.
+    pub(super) fn give_back_lease(self: &Arc<Self>, key: &Key) {
+        let held: Vec<_> = self.leases.held.lock().extract_if(|_, held| held.key == *key).collect();
+        if !held.is_empty() {
+            let engine = self.clone();
+            self.runtime.spawn(Box::pin(async move { engine.release(held).await }));
+        }
+    }
+
+    async fn release(&self, held: Vec<(u64, Held)>) {
         let Some(remote) = &self.remote else { return };
-        let held: Vec<(u64, Held)> = self.leases.held.lock().drain().collect();
         for some in held.chunks(AT_ONCE) {
             let release = |(token, held): &(u64, Held)| (held.key.clone(), *token);
             join_all(some.iter().map(release).map(|(key, token)| async move {

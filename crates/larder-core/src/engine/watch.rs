@@ -1,8 +1,8 @@
 //! Loads that are past their deadline.
 //!
 //! A load that waits is cancelled at its timeout by whoever polls it. One that blocks its thread cannot be: it is named in
-//! an event, shows in health, and those who wait for it are let go. What it brings in the end is stored like any other
-//! load's, if it is still good.
+//! an event, shows in health, and those who wait for it are let go, here and in other processes. What it brings in the end is
+//! stored like any other load's, if it is still good.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -35,6 +35,7 @@ impl Engine {
                     true => {
                         engine.events.emit(|| Event::LoadOverdue { key: key.clone(), late });
                         engine.flights.hang(&key, &flight);
+                        engine.give_back_lease(&key);
                     }
                     // Its leader was stopped on the way to the load: somebody else takes over.
                     false => engine.flights.land(&key, &flight, Landing::Abandoned),

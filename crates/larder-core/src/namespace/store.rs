@@ -260,7 +260,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
                     entry_of.found_in_remote();
                     handle.counters.count(match stored {
                         Stored::Stored | Stored::Replaced { .. } => Count::Stores,
-                        Stored::Overtaken => Count::StoresRefused,
+                        Stored::Overtaken => {
+                            // Others have something later. This node must not go on for a whole ttl with what it has.
+                            handle.engine.memory.discard(&Probe::from(&key), &entry_of);
+                            Count::StoresRefused
+                        }
                     });
                 }
                 Err(error) => failed(error.to_string()),

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::Runtime;
-use tokio::net::TcpListener;
 
 use crate::chance::Chance;
 use crate::ledger::Ledger;
-use crate::wire;
+use crate::processes::wire;
 
 /// A load takes up to this before it reads, and again before it answers.
 const HASTE: u64 = 4;
@@ -23,25 +22,17 @@ pub(crate) async fn start(
     chance: Chance,
     filling: usize,
 ) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let addr = listener.local_addr().unwrap();
     let (chance, filling) = (Arc::new(chance), Arc::new(".".repeat(filling)));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (ledger, runtime) = (ledger.clone(), runtime.clone());
-            let (chance, filling) = (chance.clone(), filling.clone());
-            tokio::spawn(wire::answer_all(stream, move |key| {
-                let (ledger, runtime, filling) = (ledger.clone(), runtime.clone(), filling.clone());
-                let longest = if chance.below(SLOW.0) == 0 { SLOW.1 } else { HASTE };
-                let [before, after] = [(); 2].map(|()| Duration::from_millis(chance.below(longest + 1)));
-                async move {
-                    runtime.sleep(before).await;
-                    let version = ledger.load(&key);
-                    runtime.sleep(after).await;
-                    format!("{key} {version} {filling}")
-                }
-            }));
+    wire::answer_everybody(move |key| {
+        let (ledger, runtime, filling) = (ledger.clone(), runtime.clone(), filling.clone());
+        let longest = if chance.below(SLOW.0) == 0 { SLOW.1 } else { HASTE };
+        let [before, after] = [(); 2].map(|()| Duration::from_millis(chance.below(longest + 1)));
+        async move {
+            runtime.sleep(before).await;
+            let version = ledger.load(&key);
+            runtime.sleep(after).await;
+            format!("{key} {version} {filling}")
         }
-    });
-    addr
+    })
+    .await
 }

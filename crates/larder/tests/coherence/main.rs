@@ -18,9 +18,10 @@ mod database;
 mod ending;
 mod ledger;
 mod node;
+#[path = "../processes/mod.rs"]
+mod processes;
 mod rows;
 mod scenarios;
 mod serve;
 mod trial;
-mod wire;
 mod workload;

@@ -1,27 +1,23 @@
 //! A node, seen from the test: a process that is asked over a loopback connection.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
 
 use larder::Epoch;
-use larder_testkit::{ChildProcess, RedisServer, wait_until};
-use parking_lot::Mutex;
+use larder_testkit::RedisServer;
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 
+use crate::processes::peer::{Peer, answer_hub};
 use crate::serve;
-use crate::wire::Caller;
 
-/// Makes the test below, run in a process of its own, a node that answers whoever listens here.
-const HUB: &str = "LARDER_TEST_HUB";
+/// The test below, which in a process of its own is a node.
 const ENTRY: &str = "node::a_node_is_a_process_of_its_own_that_ends_when_nobody_asks_it_any_more";
 
 pub(crate) struct Node {
     /// Its place among the nodes of the trial.
     pub(crate) id: usize,
-    caller: Caller,
-    /// `None`: killed.
-    process: Mutex<Option<ChildProcess>>,
+    peer: Peer,
 }
 
 /// How a node answers a health probe.
@@ -45,23 +41,14 @@ pub(crate) struct Got {
 impl Node {
     /// Starts a process with a cache on `redis` that loads from `database`. Returns once it answers.
     pub(crate) async fn start(id: usize, redis: &str, database: SocketAddr) -> Self {
-        let hub = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let process = ChildProcess::spawn(
-            Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", ENTRY, "--nocapture"])
-                .env(HUB, hub.local_addr().unwrap().to_string())
-                .stdout(Stdio::null()),
-        )
-        .unwrap();
-        let (stream, _) = hub.accept().await.unwrap();
-        let node = Node { id, caller: Caller::over(stream), process: Mutex::new(Some(process)) };
+        let node = Node { id, peer: Peer::start(ENTRY).await };
         assert_eq!(node.ask(&format!("begin {redis} {database}")).await.as_deref(), Some("begun"));
         node
     }
 
     /// `None`: the process is gone.
     pub(crate) async fn ask(&self, question: &str) -> Option<String> {
-        self.caller.ask(question).await
+        self.peer.ask(question).await
     }
 
     /// A read; `None`: the process is gone.
@@ -101,25 +88,26 @@ impl Node {
 
     /// Stops the process (SIGSTOP).
     pub(crate) fn stop(&self) {
-        self.process.lock().as_mut().expect("the node lives").pause().unwrap();
+        self.peer.stop();
     }
 
     /// Lets it go on (SIGCONT).
     pub(crate) fn go_on(&self) {
-        self.process.lock().as_mut().expect("the node lives").resume().unwrap();
+        self.peer.go_on();
     }
 
     /// Ends it (SIGKILL).
     pub(crate) fn kill(&self) {
-        drop(self.process.lock().take());
+        self.peer.kill();
     }
 }
 
 /// As a test of its own it starts a node, talks to it and lets go of it. As what it starts it is the node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_a_process_of_its_own_that_ends_when_nobody_asks_it_any_more() {
-    if let Some(hub) = std::env::var_os(HUB) {
-        return serve::serve(hub.to_str().unwrap()).await;
+    let server = Arc::new(OnceCell::new());
+    if answer_hub(move |question| serve::answer(server.clone(), question)).await {
+        return;
     }
     let server = RedisServer::start().await;
     let nowhere = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -128,9 +116,5 @@ async fn a_node_is_a_process_of_its_own_that_ends_when_nobody_asks_it_any_more()
     assert_eq!((health.status.as_str(), health.state.as_str(), health.pending), ("ok", "following", 0));
     assert!(node.ask("hard row:1:1").await.unwrap().starts_with("delivered "));
 
-    let Node { caller, process, .. } = node;
-    let mut process = process.into_inner().unwrap();
-    assert_ne!(process.id(), std::process::id());
-    drop(caller);
-    wait_until(Duration::from_secs(10), "the node to end", || process.has_ended()).await;
+    node.peer.end().await;
 }

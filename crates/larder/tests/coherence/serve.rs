@@ -11,9 +11,9 @@ use larder::{
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
+use crate::processes::wire::Caller;
 use crate::rows;
 use crate::trial::{DISCONNECTED_TTL, STALE_WINDOW};
-use crate::wire::{self, Caller};
 
 /// How often something is tried before it is a failure.
 const ATTEMPTS: usize = 100;
@@ -23,33 +23,25 @@ const CLOCK_LAG: Duration = Duration::from_millis(50);
 
 type Answer = Result<String, String>;
 
-struct Server {
+pub(crate) struct Server {
     cache: Cache,
     rows: Namespace<(u64, u64), String, String>,
     pages: Namespace<larder::AnyKey, String, larder::NoLoader>,
     database: Arc<Caller>,
 }
 
-/// Answers whoever listens at `hub`, until they are gone. The first question says where Redis and the database are.
-pub(crate) async fn serve(hub: &str) {
-    let stream = TcpStream::connect(hub).await.unwrap();
-    let server = Arc::new(OnceCell::new());
-    wire::answer_all(stream, move |question| {
-        let server = server.clone();
-        async move {
-            let words: Vec<_> = question.split(' ').collect();
-            let answered = match (server.get(), &*words) {
-                (None, ["begin", redis, database]) => {
-                    server.get_or_init(|| Server::begin(redis, database)).await;
-                    Ok("begun".to_owned())
-                }
-                (Some(server), words) => Server::answer(server, words).await,
-                _ => Err("not begun".to_owned()),
-            };
-            answered.unwrap_or_else(|error| format!("error {error}"))
+/// Answers a question. The first one says where Redis and the database are.
+pub(crate) async fn answer(server: Arc<OnceCell<Arc<Server>>>, question: String) -> String {
+    let words: Vec<_> = question.split(' ').collect();
+    let answered = match (server.get(), &*words) {
+        (None, ["begin", redis, database]) => {
+            server.get_or_init(|| Server::begin(redis, database)).await;
+            Ok("begun".to_owned())
         }
-    })
-    .await;
+        (Some(server), words) => Server::answer(server, words).await,
+        _ => Err("not begun".to_owned()),
+    };
+    answered.unwrap_or_else(|error| format!("error {error}"))
 }
 
 impl Server {

@@ -1,7 +1,8 @@
 //! What hurt users of other caches, each as the story it was reported with: several nodes on one real Redis.
 //!
 //! Lessons that one process can show alone are tests of the engine (`larder-core/tests/fences.rs`, `stale.rs`,
-//! `restarts.rs`, `flights.rs`), those about responses of the HTTP layer (`larder-http/tests/invalidation.rs`).
+//! `restarts.rs`, `flights.rs`, `limits.rs`), those about responses of the HTTP layer (`larder-http/tests/invalidation.rs`). Those about
+//! loads are in `storms.rs` here, those about what is kept for how long in `lives.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,30 +14,8 @@ use larder::{
     TokioRuntime, redis::Redis,
 };
 use larder_testkit::{RedisServer, Reply, wait_until};
-use tokio::sync::watch;
 
-use super::support::{Process, SOON, Source};
-
-/// A gate in a loader: it has read its data, and answers when it may.
-struct Held(watch::Sender<bool>);
-
-impl Held {
-    fn new() -> Self {
-        Held(watch::Sender::new(false))
-    }
-
-    fn let_go(&self) {
-        self.0.send_replace(true);
-    }
-
-    fn passed(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut door = self.0.subscribe();
-        async move {
-            // The sender lives as long as the test.
-            let _ = door.wait_for(|open| *open).await;
-        }
-    }
-}
+use super::support::{Held, Process, SOON, Source, calls};
 
 async fn nodes<const N: usize>(url: &str, source: &Source) -> [Process; N] {
     let mut nodes = Vec::new();
@@ -297,13 +276,6 @@ async fn lesson_11_expire_is_stale_and_invalidate_is_a_miss_on_every_node_and_in
         assert!(node.rows.get("a").await.is_none_or(|value| *value == written));
         assert_eq!(node.read("a").await, written);
     }
-}
-
-async fn calls(server: &RedisServer, command: &str) -> u64 {
-    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
-    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
-    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Lesson 17 (FusionCache#442, #423, #503): every notification makes every node read from Redis, until it times out.

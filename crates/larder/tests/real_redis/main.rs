@@ -5,8 +5,12 @@
     reason = "tests: a failure is a panic, figures are printed"
 )]
 
+mod bodies;
 mod damage;
 mod faults;
 mod lessons;
+mod lives;
+mod releases;
 mod restarts;
+mod storms;
 mod support;

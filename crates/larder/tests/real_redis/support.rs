@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use larder::testing::Recorder;
 use larder::units::{HOUR, SECOND};
-use larder::{BreakerOptions, Cache, Namespace, Policy, redis::Redis};
-use larder_testkit::wait_until;
+use larder::{BreakerOptions, Cache, CacheBuilder, Namespace, Policy, redis::Redis};
+use larder_testkit::{RedisServer, wait_for, wait_until};
+use tokio::sync::watch;
 
 /// Long enough for anything that happens at all.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -31,6 +32,27 @@ impl Source {
     }
 }
 
+/// A gate in a loader: it has read its data, and answers when it may.
+pub(crate) struct Held(watch::Sender<bool>);
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        Held(watch::Sender::new(false))
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn passed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut door = self.0.subscribe();
+        async move {
+            // The sender lives as long as the test.
+            let _ = door.wait_for(|open| *open).await;
+        }
+    }
+}
+
 /// One process: a cache on a server, and a handle that loads from the source.
 pub(crate) struct Process {
     pub(crate) cache: Cache,
@@ -45,9 +67,17 @@ impl Process {
     }
 
     pub(crate) async fn with_policy(url: &str, source: &Source, policy: Policy) -> Self {
+        Self::built(Cache::builder().remote(Redis::at(url)), source, policy).await
+    }
+
+    /// One that has much patience with Redis: for what must not depend on how busy the machine is.
+    pub(crate) async fn patient(redis: Redis, source: &Source, policy: &Policy) -> Self {
+        Self::built(Cache::builder().remote(redis).remote_budget(SOON), source, policy.clone()).await
+    }
+
+    async fn built(builder: CacheBuilder, source: &Source, policy: Policy) -> Self {
         let events = Recorder::new();
-        let cache = Cache::builder()
-            .remote(Redis::at(url))
+        let cache = builder
             .breaker(BreakerOptions { failures: 5, open_for: SECOND })
             .observer(events.clone())
             .build()
@@ -68,6 +98,15 @@ impl Process {
     /// How often this process has loaded.
     pub(crate) fn loads(&self) -> u64 {
         self.cache.stats().namespaces["row"].loads
+    }
+
+    /// Waits until no load is under way, and nobody here has a lease.
+    pub(crate) async fn idle(&self) {
+        wait_until(SOON, "every load to let go of everything", || {
+            let stats = self.cache.stats();
+            (stats.flights, stats.leases, stats.hung_loads) == (0, 0, 0)
+        })
+        .await;
     }
 
     /// Waits until as many values are in Redis.
@@ -91,4 +130,20 @@ impl Process {
     pub(crate) async fn stop(self) {
         assert!(self.cache.shutdown(SOON).await, "everything under way is done in time");
     }
+}
+
+/// How often a command was called so far.
+pub(crate) async fn calls(server: &RedisServer, command: &str) -> u64 {
+    let info = server.command(&["INFO", "commandstats"]).await.unwrap();
+    let info = String::from_utf8_lossy(info.bytes().unwrap()).into_owned();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Waits until no lease is left in Redis.
+pub(crate) async fn no_lease(server: &RedisServer) {
+    wait_for(SOON, "the leases to be gone", async || {
+        server.keys().await.iter().all(|key| !key.ends_with(b":lease"))
+    })
+    .await;
 }

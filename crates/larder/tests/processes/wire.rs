@@ -3,13 +3,14 @@
 //! A question is `<number> <text>`, its answer `<number> <text>`, in whatever order answers are ready.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 /// Lines that wait to be written, at the most: more than there are tasks that ask.
@@ -56,6 +57,23 @@ impl Caller {
         self.lines.send(format!("{number} {question}\n")).await.ok()?;
         answer.await.ok()
     }
+}
+
+/// Answers whoever connects, on a port of its own. It ends with the test's runtime.
+pub(crate) async fn answer_everybody<F>(
+    answer: impl Fn(String) -> F + Clone + Send + Sync + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = String> + Send + 'static,
+{
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_all(stream, answer.clone()));
+        }
+    });
+    addr
 }
 
 /// The side that answers, until the connection ends.
