@@ -104,7 +104,6 @@ impl Health {
         };
         Health {
             status,
-            hung_loads,
             remote,
             memory_entries: engine.memory.entries(),
             memory_bytes: engine.memory.bytes(),
