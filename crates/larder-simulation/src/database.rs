@@ -97,6 +97,20 @@ impl Database {
         &self.rows[row].versions[version]
     }
 
+    /// The key of a row by its number.
+    pub(crate) fn key_of(&self, resource: usize, id: u64) -> usize {
+        let found = self.rows.iter().position(|row| row.resource == resource && row.id == id);
+        2 * found.expect("ids are those of rows")
+    }
+
+    /// The key with these bytes; `None`: of no row.
+    pub(crate) fn key_named(&self, key: &[u8]) -> Option<usize> {
+        let text = std::str::from_utf8(key).ok()?;
+        let (name, varies) = text.split_once('~').map_or((text, false), |(name, _)| (name, true));
+        let row = self.rows.iter().position(|row| row.name == name)?;
+        Some(2 * row + usize::from(varies))
+    }
+
     /// A load begins.
     pub(crate) fn begin(&mut self, row: usize, process: Process, began: Seq) -> usize {
         self.loads.push(Load { row, process, version: 0, began, ended_at: Time::MAX, tags: Vec::new() });

@@ -42,7 +42,7 @@ impl World {
             }
             self.run_for(Duration::from_secs(10));
         }
-        if self.is_broken() || !self.one_load_is_a_hit_everywhere() {
+        if self.is_broken() || !self.nothing_is_left() || !self.one_load_is_a_hit_everywhere() {
             return;
         }
         if self.chance.percent(50) {
@@ -109,6 +109,32 @@ impl World {
         true
     }
 
+    /// No lease is held, no load runs or hangs, no flight is open.
+    fn nothing_is_left(&mut self) -> bool {
+        let leases = self.redis.leases();
+        if !leases.is_empty() {
+            return self.fail(format!("the leases {leases:x?} are held although nobody loads"));
+        }
+        for site in self.sites.clone() {
+            let Some(app) = site.app() else { continue };
+            let stats = app.cache.stats();
+            let left = [stats.flights, stats.hung_loads, stats.leases];
+            if left != [0; 3] {
+                return self.fail(format!("{site} has flights, hung loads, leases left: {left:?}"));
+            }
+        }
+        let now = self.executor.now();
+        let (running, settled) = {
+            let facts = &mut *self.facts.lock();
+            let (loads, mut known) = facts.known(now);
+            (loads.still_running(), loads.settle(&mut known))
+        };
+        if let Err(broken) = settled {
+            return self.fail(broken);
+        }
+        running == 0 || self.fail(format!("{running} loads still run"))
+    }
+
     /// Runs something on a node to its end.
     fn drive<T: Send + 'static>(
         &mut self,
@@ -158,7 +184,10 @@ impl World {
         // Stores are on their way, and a replica may have to catch up.
         self.run_for(self.plan.redis.replica.unwrap_or_default() + self.trips(4));
         for (row, loader) in loaders.iter().enumerate() {
-            let (remote, memory) = self.plan.tiers[self.facts.lock().db.rows[row].resource];
+            let (remote, memory) = {
+                let rules = &self.plan.rules[self.facts.lock().db.rows[row].resource];
+                (rules.remote, rules.memory)
+            };
             for site in self.sites.clone() {
                 // Nodes learn of a step of the server's clock late, and differ about the age of entries until then.
                 let agree = !self.facts.lock().oracle.clock_was_set;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use larder_core::testing::{Path, PathFaults};
 
 use crate::oracle::nanos;
-use crate::plan::LOAD_TIMEOUT;
 use crate::site::spawn;
 use crate::world::World;
 
@@ -52,6 +51,10 @@ pub(crate) enum Fault {
     LoseOld,
     /// All of the log is deleted.
     LoseLog,
+    /// All leases are evicted.
+    LoseLeases,
+    /// Loads of a row fail.
+    Source,
     /// The calendar of a node steps.
     Calendar,
     /// The clock of the server steps.
@@ -59,7 +62,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 22] = [
+    pub(crate) const ALL: [Fault; 24] = [
         Fault::Partition,
         Fault::Down,
         Fault::Reset,
@@ -80,6 +83,8 @@ impl Fault {
         Fault::LoseStamps,
         Fault::LoseOld,
         Fault::LoseLog,
+        Fault::LoseLeases,
+        Fault::Source,
         Fault::Calendar,
         Fault::ServerClock,
     ];
@@ -141,8 +146,16 @@ impl World {
             Fault::Pause => self.pause(node, lasts),
             Fault::Kill => self.kill(node),
             Fault::Shutdown => self.shut_down(node),
+            Fault::LoseLeases => {
+                self.count("fault: leases lost", || "all leases are evicted".to_owned());
+                self.facts.lock().loads.leases_lost();
+                self.redis.lose_leases();
+            }
+            Fault::Source => self.source(lasts),
             Fault::Flush => {
                 self.count("fault: flush", || "FLUSHALL".to_owned());
+                self.facts.lock().loads.leases_lost();
+                self.log_breaks();
                 self.redis.flush();
             }
             Fault::RestartWithData => {
@@ -151,6 +164,8 @@ impl World {
             }
             Fault::RestartEmpty => {
                 self.count("fault: restart without data", || "the server restarts empty".to_owned());
+                self.facts.lock().loads.leases_lost();
+                self.log_breaks();
                 self.redis.restart_empty();
                 self.notice_the_new_server();
             }
@@ -172,22 +187,27 @@ impl World {
             Fault::Trim => {
                 let kept = self.chance.index(3);
                 self.count("fault: stream trimmed", || format!("the stream is trimmed to {kept}"));
+                self.log_breaks();
                 self.redis.trim(kept);
             }
             Fault::LoseStream => {
                 self.count("fault: stream lost", || "the stream is evicted".to_owned());
+                self.log_breaks();
                 self.redis.lose_records();
             }
             Fault::LoseStamps => {
                 self.count("fault: stamps lost", || "state and stamps are evicted".to_owned());
+                self.log_breaks();
                 self.redis.lose_state();
             }
             Fault::LoseOld => {
                 self.count("fault: old stamps lost", || "the older stamps are evicted".to_owned());
+                self.log_breaks();
                 self.redis.lose_old();
             }
             Fault::LoseLog => {
                 self.count("fault: log lost", || "all of the log is deleted".to_owned());
+                self.log_breaks();
                 self.redis.lose_log();
             }
             Fault::Calendar => {
@@ -207,6 +227,27 @@ impl World {
         }
     }
 
+    fn log_breaks(&self) {
+        self.facts.lock().loads.log_broke(self.executor.now());
+    }
+
+    /// Loads of a row fail for a while; readers come all the same.
+    fn source(&mut self, lasts: Duration) {
+        let row = self.any_row();
+        self.count("fault: source away", || format!("loads of row {row} fail"));
+        self.facts.lock().failing = Some((row, self.executor.now() + nanos(lasts)));
+        for _ in 0..self.chance.between(5, 20) {
+            let at = self.chance.millis(0, u64::try_from(lasts.as_millis()).unwrap_or(1000));
+            self.later(at, move |world| {
+                let node = world.chance.index(world.sites.len());
+                let site = world.sites[node].clone();
+                if !world.paused.contains(&site.process()) {
+                    world.read(&site, row);
+                }
+            });
+        }
+    }
+
     fn partition(&mut self, node: usize, lasts: Duration) {
         let (paths, name): (&[Path], _) = match self.chance.below(4) {
             0 => (&[Path::Values], "fault: partition, values"),
@@ -216,10 +257,11 @@ impl World {
         };
         self.count(name, || format!("node {node}: partition of {paths:?}"));
         let longest = self.plan.disconnected_ttl + Duration::from_millis(1200);
-        let lasts = if paths.contains(&Path::Follow) && longest < LOAD_TIMEOUT && self.chance.percent(50) {
-            self.blind(node)
-        } else {
-            lasts
+        let row = self.any_row();
+        let outlasts = longest < self.facts.lock().timeout(row);
+        let lasts = match paths.contains(&Path::Follow) && outlasts && self.chance.percent(50) {
+            true => self.blind(node, row),
+            false => lasts,
         };
         let remote = self.sites[node].remote.clone();
         remote.set(|faults| paths.iter().for_each(|path| faults.on(*path).hang = true));
@@ -236,8 +278,7 @@ impl World {
 
     /// A node is cut off for a little longer than `disconnected_ttl`, with a load under way all the while: others write, readers
     /// come to that load at the very end. Answers how long the node is cut off.
-    fn blind(&mut self, node: usize) -> Duration {
-        let row = self.any_row();
+    fn blind(&mut self, node: usize, row: usize) -> Duration {
         let lasts = self.plan.disconnected_ttl + self.chance.millis(300, 1000);
         let until = self.executor.now() + nanos(lasts + self.chance.millis(0, 60));
         self.facts.lock().slow = Some((row, until));
@@ -301,6 +342,10 @@ impl World {
             }
             false => 0,
         };
+        if lost > 0 || split {
+            self.facts.lock().loads.leases_lost();
+        }
+        self.log_breaks();
         let lost = self.redis.fail_over(lost, split, clock);
         if !lost.is_empty() {
             self.facts.lock().counts.add("fault: records lost with a primary");
@@ -352,10 +397,13 @@ impl World {
             return;
         }
         self.count("fault: node paused", || format!("{site}: stands still"));
+        self.facts.lock().loads.process_stops(site.process());
         self.executor.pause(site.process());
         self.later(lasts, move |world| {
             world.say(|| format!("{site}: goes on"));
             world.paused.remove(&site.process());
+            let now = world.executor.now();
+            world.facts.lock().loads.process_goes_on(site.process(), now);
             world.executor.resume(site.process());
         });
     }
@@ -367,6 +415,7 @@ impl World {
             return;
         }
         self.count("fault: node shut down", || format!("{site}: is shut down"));
+        self.facts.lock().loads.process_closes(site.process());
         let closing = site.clone();
         spawn(&site, async move {
             if let Some(app) = closing.app() {
@@ -392,7 +441,11 @@ impl World {
         let site = self.sites[node].clone();
         self.slots.retain(|held| held.site.process() != site.process());
         self.paused.remove(&site.process());
-        self.facts.lock().oracle.process_dies(site.process());
+        {
+            let facts = &mut *self.facts.lock();
+            facts.oracle.process_dies(site.process());
+            facts.loads.process_dies(site.process());
+        }
         self.executor.kill(site.process());
         self.begin_process(node);
     }

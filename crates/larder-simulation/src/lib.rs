@@ -43,10 +43,13 @@ mod database;
 mod ending;
 mod executor;
 mod faults;
+mod loads;
 mod oracle;
 mod plan;
+mod rules;
 mod site;
 mod trace;
+mod way;
 mod world;
 
 use std::time::Duration;

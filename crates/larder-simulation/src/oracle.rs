@@ -27,6 +27,7 @@ use larder_core::{Epoch, Mode};
 
 use crate::database::{Database, Doc};
 use crate::executor::{Process, Time};
+use crate::rules::Rules;
 
 /// The order in which things happened.
 pub(crate) type Seq = u64;
@@ -38,7 +39,7 @@ pub(crate) type Sel = u32;
 const COARSE: Time = 10_000_000;
 /// Times that cross nodes go through the server's clock, as each node learned it: off by a trip, and a call takes at most
 /// a second.
-const LEARNED: Time = 3_000_000_000;
+pub(crate) const LEARNED: Time = 3_000_000_000;
 
 /// Selectors as text, numbered.
 #[derive(Debug, Default)]
@@ -121,6 +122,8 @@ struct Entry {
 pub(crate) struct Reading {
     pub(crate) process: Process,
     pub(crate) row: usize,
+    /// Its key: the row, in one variant.
+    pub(crate) key: usize,
     began: Seq,
     pub(crate) at: Time,
     /// When this node was last answered by a server that had been deposed.
@@ -142,8 +145,8 @@ pub(crate) enum Called {
 #[derive(Clone, Debug)]
 pub(crate) struct Times {
     pub(crate) disconnected_ttl: Duration,
-    /// Of each resource: ttl and stale window.
-    pub(crate) lives: Vec<(Duration, Duration)>,
+    /// Of each resource.
+    pub(crate) rules: Vec<Rules>,
 }
 
 #[derive(Debug)]
@@ -160,6 +163,10 @@ pub(crate) struct Oracle {
     ledger: BTreeMap<(Mode, Sel), Vec<Entry>>,
     /// When a selector was last expired softly: called, or appended.
     expired: BTreeMap<Sel, Time>,
+    /// When a selector was last named, by a call or in a record.
+    named: BTreeMap<Sel, Seq>,
+    /// When selectors were named, each one.
+    applied: Vec<(Seq, Time)>,
     /// The server's clock has been set: what depends on the time it shows is not checked any more.
     pub(crate) clock_was_set: bool,
 }
@@ -183,6 +190,8 @@ impl Oracle {
             last: BTreeMap::new(),
             ledger: BTreeMap::new(),
             expired: BTreeMap::new(),
+            named: BTreeMap::new(),
+            applied: Vec::new(),
             clock_was_set: false,
         }
     }
@@ -190,6 +199,56 @@ impl Oracle {
     pub(crate) fn next(&mut self) -> Seq {
         self.seq += 1;
         self.seq
+    }
+
+    /// How far the numbers have come.
+    pub(crate) fn now(&self) -> Seq {
+        self.seq
+    }
+
+    fn names_all(&mut self, selectors: &[Sel], at: Time) {
+        for &sel in selectors {
+            self.named.insert(sel, self.seq);
+            self.applied.push((self.seq, at));
+        }
+    }
+
+    /// Was the selector named after that, by anybody?
+    pub(crate) fn is_named_since(&self, sel: Sel, seq: Seq) -> bool {
+        self.named.get(&sel).is_some_and(|named| *named >= seq)
+    }
+
+    /// How many selectors were named since then.
+    pub(crate) fn applied_since(&self, at: Time) -> usize {
+        self.applied.len() - self.applied.partition_point(|(_, when)| *when < at)
+    }
+
+    /// The same.
+    pub(crate) fn applied_after(&self, seq: Seq) -> usize {
+        self.applied.len() - self.applied.partition_point(|(when, _)| *when < seq)
+    }
+
+    /// Is a call younger than `seq` in force in a process that names one of these?
+    pub(crate) fn in_force_since(&self, process: Process, mode: Mode, sels: &[Sel], seq: Seq) -> bool {
+        let Some(known) = self.known.get(&process) else { return false };
+        let bound = |sel: &Sel| known.bounds.get(&(mode, *sel)).map_or(0, |steps| steps.at(self.seq));
+        sels.iter().any(|sel| bound(sel) > seq)
+    }
+
+    /// Does the history hold a record behind `epoch` that names one of these?
+    pub(crate) fn has_later(&self, mode: Mode, sels: &[Sel], epoch: Epoch) -> bool {
+        let of = |sel: &Sel| self.ledger.get(&(mode, *sel)).into_iter().flatten();
+        let is_later = |entry: &Entry| entry.epoch.line == epoch.line && entry.epoch.at > epoch.at;
+        sels.iter().any(|sel| of(sel).any(is_later))
+    }
+
+    /// Has a process called something that names one of these, and is not in the history?
+    pub(crate) fn is_queued(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
+        sels.iter().any(|sel| {
+            let called = self.last.get(&(process, mode, *sel));
+            let mut entries = self.ledger.get(&(mode, *sel)).into_iter().flatten();
+            called.is_some_and(|called| entries.all(|entry| entry.bound < *called))
+        })
     }
 
     /// A process begins. Nothing is in force in it yet; its log may reach any token.
@@ -210,6 +269,7 @@ impl Oracle {
     /// `invalidate` or `expire` is called.
     pub(crate) fn call(&mut self, process: Process, mode: Mode, selectors: Vec<Sel>, at: Time) -> usize {
         let began = self.next();
+        self.names_all(&selectors, at);
         for &sel in &selectors {
             self.last.insert((process, mode, sel), began);
             if mode == Mode::Soft {
@@ -247,6 +307,8 @@ impl Oracle {
         at: Time,
     ) {
         let everything = self.names.sel("*");
+        self.next();
+        self.names_all(selectors, at);
         for &sel in selectors {
             let called = self.last.get(&(process, mode, sel)).map(|seq| (mode, sel, *seq));
             let carried: Vec<_> = match called {
@@ -277,14 +339,14 @@ impl Oracle {
     pub(crate) fn read_begins(
         &mut self,
         process: Process,
-        row: usize,
+        key: usize,
         at: Time,
         misled: Option<Time>,
         token: Option<usize>,
         reached: impl Fn(Epoch) -> bool,
     ) -> Reading {
         self.look(process, reached);
-        Reading { process, row, began: self.next(), at, misled, token }
+        Reading { process, row: key / 2, key, began: self.next(), at, misled, token }
     }
 
     /// Which tokens has a node reached by now?
@@ -325,12 +387,16 @@ impl Oracle {
     }
 
     /// A read has returned a value: was it allowed to?
+    ///
+    /// What is beyond the time in which it is served stale at once may have been served because it could not be loaded:
+    /// `excuse` says whether.
     pub(crate) fn check(
         &self,
         reading: &Reading,
         doc: Doc,
         called: Called,
         db: &Database,
+        excuse: impl FnOnce() -> bool,
     ) -> Result<(), String> {
         if doc.row != reading.row {
             return Err(format!("the value of another row, {}", db.rows[doc.row].name));
@@ -355,28 +421,31 @@ impl Oracle {
         if self.clock_was_set {
             return Ok(());
         }
-        let (ttl, window) = self.times.lives[row.resource];
-        let past = |since: Time, life: Duration| {
-            reading.at > since.saturating_add(nanos(life)).saturating_add(LEARNED)
-        };
+        let rules = &self.times.rules[row.resource];
         // A flight's result is handed to those who wait when the load ends, whenever they began to read.
-        if called == Called::Fresh && past(load.ended_at, ttl) {
+        if called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {
             return Err("it was called fresh beyond its ttl".to_owned());
         }
-        if past(load.ended_at, ttl + window) {
-            return Err("it was returned beyond its ttl and stale window".to_owned());
-        }
-        // The window begins with an expiry: the last one, for an entry that nobody has looked at in between ("a soft row's
-        // n > seen: its fresh life ends now, it is marked stale, its stale window begins").
-        let expired =
-            carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
-        if let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) {
-            let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
-            if last.is_some_and(|last| past(last, window)) {
-                return Err(format!("`{}` was expired, and its stale window is over", self.names.text(sel)));
+        let is_beyond = |window| {
+            if is_past(reading, load.ended_at, rules.fresh.1 + window) {
+                return Err("it was returned beyond its ttl and stale window".to_owned());
             }
+            // The window begins with an expiry: the last one, for an entry that nobody has looked at in between ("a soft
+            // row's n > seen: its fresh life ends now, it is marked stale, its stale window begins").
+            let expired =
+                carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
+            let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) else { return Ok(()) };
+            let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
+            match last.is_some_and(|last| is_past(reading, last, window)) {
+                true => Err(format!("`{}` was expired, and its stale window is over", self.names.text(sel))),
+                false => Ok(()),
+            }
+        };
+        is_beyond(rules.window)?;
+        match is_beyond(rules.revalidate) {
+            Err(beyond) if !excuse() => Err(format!("{beyond}, and nothing kept it from being loaded")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// (a) and (b), and what the caller has asked for by a token.
@@ -429,6 +498,11 @@ impl Oracle {
             )),
         }
     }
+}
+
+/// Did a read begin when something that began at `since` was over for sure?
+fn is_past(reading: &Reading, since: Time, life: Duration) -> bool {
+    reading.at > since.saturating_add(nanos(life)).saturating_add(LEARNED)
 }
 
 fn done(mode: Mode) -> &'static str {

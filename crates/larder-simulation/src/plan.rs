@@ -4,24 +4,21 @@
 use std::time::Duration;
 
 use larder_core::testing::RedisOptions;
-use larder_core::{BreakerOptions, Policy};
+use larder_core::BreakerOptions;
 
 use crate::chance::Chance;
 use crate::database::RESOURCES;
 use crate::faults::Fault;
 use crate::oracle::Times;
-
-/// The load timeout of every policy. Longer than the shortest `disconnected_ttl`: what a node knows may grow too old while it loads.
-pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(6);
+use crate::rules::Rules;
 
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) operations: usize,
     pub(crate) rows: u64,
-    pub(crate) policies: Vec<Policy>,
-    /// Which resources have the remote tier, and memory.
-    pub(crate) tiers: Vec<(bool, bool)>,
+    /// Of each resource.
+    pub(crate) rules: Vec<Rules>,
     pub(crate) disconnected_ttl: Duration,
     pub(crate) stamp_limit: usize,
     pub(crate) redis: RedisOptions,
@@ -51,21 +48,7 @@ impl Plan {
             88..97 => chance.between(7, 10),
             _ => chance.between(11, 20),
         };
-        let (mut policies, mut tiers) = (Vec::new(), Vec::new());
-        for _ in RESOURCES {
-            let window = if chance.percent(30) { Duration::ZERO } else { chance.millis(2000, 40_000) };
-            let policy = Policy::ttl(chance.millis(5000, 90_000))
-                .stale_while_revalidate(window)
-                .jitter(0.1)
-                .load_timeout(LOAD_TIMEOUT);
-            let (policy, has) = match chance.below(100) {
-                0..8 => (policy.memory_only(), (false, true)),
-                8..20 => (policy.remote_only(), (true, false)),
-                _ => (policy, (true, true)),
-            };
-            policies.push(policy);
-            tiers.push(has);
-        }
+        let rules = RESOURCES.map(|_| Rules::new(chance)).into();
         let calm = chance.percent(12);
         let clocks = chance.percent(35);
         let some = chance.pick(&[15, 30, 60]);
@@ -78,8 +61,7 @@ impl Plan {
             nodes: usize::try_from(nodes).unwrap_or(2),
             operations: 500 + chance.index(100),
             rows: chance.between(1, 4),
-            policies,
-            tiers,
+            rules,
             disconnected_ttl: if chance.percent(50) {
                 chance.millis(3000, 4000)
             } else {
@@ -106,11 +88,7 @@ impl Plan {
     pub(crate) fn times(&self) -> Times {
         Times {
             disconnected_ttl: self.disconnected_ttl,
-            lives: self
-                .policies
-                .iter()
-                .map(|policy| (policy.time_to_live(), policy.stale_window()))
-                .collect(),
+            rules: self.rules.clone(),
         }
     }
 }

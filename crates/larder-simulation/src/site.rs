@@ -3,8 +3,10 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use larder_core::testing::{TestRemote, has_reached};
-use larder_core::{AnyKey, Cache, Event, Moment, Namespace, NoLoader, Observer, Runtime};
+use larder_core::testing::{TestRemote, has_reached, position, serves};
+use larder_core::{
+    AnyKey, BreakerState, Cache, Event, LeaseAnswer, LeaseRequest, Moment, Namespace, NoLoader, Observer, Runtime,
+};
 use parking_lot::Mutex;
 
 use crate::application;
@@ -12,15 +14,19 @@ use crate::chance::Chance;
 use crate::counts::Counts;
 use crate::database::{Database, Doc, RESOURCES};
 use crate::executor::{Machine, Process, Time};
+use crate::loads::{Account, End, KeyId, Known, Loads};
 use crate::oracle::{Called, Oracle, Reading, Violation};
 use crate::plan::Plan;
 use crate::trace::Trace;
+use crate::way::Way;
 
 /// What all of the run knows: nothing of it is visible to a cache.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) db: Database,
     pub(crate) oracle: Oracle,
+    pub(crate) loads: Loads,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
     pub(crate) violation: Option<Violation>,
@@ -28,11 +34,24 @@ pub(crate) struct Facts {
     pub(crate) calm: bool,
     /// Loads of this row end no sooner than that.
     pub(crate) slow: Option<(usize, Time)>,
+    /// Loads of this row fail until then.
+    pub(crate) failing: Option<(usize, Time)>,
 }
 
 impl Facts {
     pub(crate) fn break_promise(&mut self, row: Option<usize>, what: String) {
         self.violation.get_or_insert(Violation { row, what });
+    }
+
+    /// What the promises about loads are judged by.
+    pub(crate) fn known(&mut self, now: Time) -> (&mut Loads, Known<'_>) {
+        let Facts { db, oracle, loads, counts, .. } = self;
+        (loads, Known { db, oracle, counts, now })
+    }
+
+    /// The load timeout of a row.
+    pub(crate) fn timeout(&self, row: usize) -> Duration {
+        self.plan.rules[self.db.rows[row].resource].load_timeout
     }
 }
 
@@ -81,13 +100,10 @@ impl Site {
 
     /// What the process does first.
     pub(crate) async fn start(self: Arc<Self>, plan: Arc<Plan>) {
-        let mut builder = Cache::builder();
-        if self.facts.lock().trace.is_on() {
-            builder = builder.observer(Arc::new(Listener(Arc::downgrade(&self))));
-        }
-        let cache = builder
+        let cache = Cache::builder()
+            .observer(Arc::new(Listener(Arc::downgrade(&self))))
             .memory(plan.memory.0)
-            .remote(self.remote.clone())
+            .remote(Way::new(&self))
             .runtime(self.machine.clone())
             .breaker(plan.breaker)
             .stamp_limit(plan.stamp_limit)
@@ -97,12 +113,15 @@ impl Site {
             .expect("the plan breaks no rule");
         let (mut docs, mut loading, weight) = (Vec::new(), Vec::new(), plan.memory.1);
         for (at, resource) in RESOURCES.iter().enumerate() {
-            let policy = plan.policies[at].clone();
+            let (policy, negative) = (plan.rules[at].policy.clone(), plan.rules[at].negative);
             let handle = match resource.sub {
                 "" => cache.namespace::<Doc>(resource.namespace, policy),
                 sub => cache.namespace::<Doc>((resource.namespace, sub), policy),
             };
             let handle = handle.expect("the names are names, and clash with none").weigh(move |_| weight);
+            // A value says which load it came from; as content that is of no account.
+            let handle = handle.content_hash(|doc: &Doc| doc.version as u64);
+            let handle = handle.absent(move |doc: &Doc| negative && doc.version % 3 == 2);
             docs.push(handle.clone());
             let site = Arc::downgrade(&self);
             loading.push(handle.loader(move |id: u64| {
@@ -124,11 +143,11 @@ impl Site {
     }
 
     /// A read starts.
-    pub(crate) fn reading(&self, app: &App, row: usize, token: Option<usize>) -> Reading {
+    pub(crate) fn reading(&self, app: &App, key: KeyId, token: Option<usize>) -> Reading {
         let misled = self.remote.redis().misled(self.remote.id()).map(time_of);
         let now = self.now();
         let reached = |token| has_reached(&app.cache, token);
-        self.facts.lock().oracle.read_begins(self.process(), row, now, misled, token, reached)
+        self.facts.lock().oracle.read_begins(self.process(), key, now, misled, token, reached)
     }
 
     /// A read has returned something.
@@ -145,7 +164,18 @@ impl Site {
                 doc.load
             )
         });
-        if let Err(broken) = facts.oracle.check(reading, doc, called, &facts.db) {
+        let (loads, known) = facts.known(now);
+        let why = loads.may_be_old(reading.process, reading.key, reading.at, &known);
+        let is_old = std::cell::Cell::new(false);
+        let excuse = || {
+            is_old.set(true);
+            why.is_some()
+        };
+        let verdict = known.oracle.check(reading, doc, called, known.db, excuse);
+        if let (true, Some(why)) = (is_old.get(), why) {
+            known.counts.add(why);
+        }
+        if let Err(broken) = verdict {
             let name = &facts.db.rows[reading.row].name;
             let what = format!(
                 "{self} returned v{} of {name} by {how}: {broken}\n(load {} began on process {} at {}; the read began at {:.6} s)",
@@ -159,6 +189,115 @@ impl Site {
         }
     }
 
+    /// A load begins, for others or for its caller alone.
+    pub(crate) fn load_begins(&self, key: KeyId, led: bool) -> usize {
+        let (process, now) = (self.process(), self.now());
+        let app = self.app();
+        let position = app.and_then(|app| position(&app.cache));
+        let caught_up = self.is_caught_up();
+        let serves = app.is_some_and(|app| serves(&app.cache));
+        let account = Account { led, position, caught_up, serves };
+        let facts = &mut *self.facts.lock();
+        let began = facts.oracle.next();
+        facts.counts.add("load");
+        let load = facts.db.begin(key / 2, process, began);
+        let name = &facts.db.rows[key / 2].name;
+        facts.trace.say(now, Some(key / 2), || format!("{self}: load {load} of {name} begins, at {began}"));
+        let (loads, mut known) = facts.known(now);
+        let verdict = loads.begins(process, key, load, account, &mut known);
+        self.judge(facts, key, verdict);
+        load
+    }
+
+    /// Has this node heard of all that is in the log?
+    fn is_caught_up(&self) -> bool {
+        let standing = self.remote.redis().standing();
+        standing.is_some() && self.app().and_then(|app| position(&app.cache)) == standing
+    }
+
+    pub(crate) fn load_ends(&self, load: usize, end: End) {
+        let now = self.now();
+        let facts = &mut *self.facts.lock();
+        let row = facts.db.loads[load].row;
+        facts.trace.say(now, Some(row), || format!("{self}: load {load} ends: {end:?}"));
+        let (loads, mut known) = facts.known(now);
+        loads.ends(load, end, &mut known);
+    }
+
+    fn judge(&self, facts: &mut Facts, key: KeyId, verdict: Result<(), String>) {
+        if let Err(broken) = verdict {
+            let what = format!("{self} and {}: {broken}", facts.db.rows[key / 2].name);
+            facts.break_promise(Some(key / 2), what);
+        }
+    }
+
+    /// A value is put by hand.
+    pub(crate) fn puts(&self, key: KeyId) {
+        self.facts.lock().loads.puts(self.process(), key, self.now());
+    }
+
+    /// A load had no room.
+    pub(crate) fn overloaded(&self, key: KeyId) {
+        let facts = &mut *self.facts.lock();
+        facts.counts.add("load: no room");
+        facts.loads.overloaded(self.process(), facts.db.rows[key / 2].resource, self.now());
+    }
+
+    /// Something stale was served from memory.
+    pub(crate) fn shows(&self, reading: &Reading, doc: Doc) {
+        let (now, caught_up) = (self.now(), self.is_caught_up());
+        let facts = &mut *self.facts.lock();
+        let (loads, known) = facts.known(now);
+        loads.shows(reading.process, reading.key, doc.load, caught_up, &known);
+    }
+
+    /// The cache asks for a lease.
+    pub(crate) fn asks(&self, key: &[u8], request: &LeaseRequest) {
+        let now = self.now();
+        let facts = &mut *self.facts.lock();
+        let Some(key) = facts.db.key_named(key) else { return };
+        let (loads, mut known) = facts.known(now);
+        let verdict = loads.asks(self.process(), key, request, &mut known);
+        self.judge(facts, key, verdict);
+    }
+
+    /// The cache gives up a look at a key.
+    pub(crate) fn gives_up_look(&self, key: &[u8]) {
+        let facts = &mut *self.facts.lock();
+        if let Some(key) = facts.db.key_named(key) {
+            facts.loads.gives_up_look(self.process(), key, self.now());
+        }
+    }
+
+    /// It has its answer, or gives up.
+    pub(crate) fn told(&self, key: &[u8], token: u64, answer: Option<&LeaseAnswer>) {
+        let now = self.now();
+        let facts = &mut *self.facts.lock();
+        let Some(key) = facts.db.key_named(key) else { return };
+        facts.trace.say(now, Some(key / 2), || {
+            let told = match answer {
+                Some(LeaseAnswer::Value(_)) => "a value".to_owned(),
+                other => format!("{other:?}"),
+            };
+            format!("{self}: its question {token:x} for a lease: {told}")
+        });
+        if let Some(app) = self.app() {
+            facts.oracle.look(self.process(), |token| has_reached(&app.cache, token));
+        }
+        let (loads, mut known) = facts.known(now);
+        loads.told(self.process(), key, token, answer, &mut known);
+    }
+
+    /// The cache extends a lease, or ends it.
+    pub(crate) fn calls(&self, token: u64, ends: bool) {
+        self.facts.lock().loads.calls(token, ends);
+    }
+
+    /// That is over.
+    pub(crate) fn called(&self, token: u64, answered: bool) {
+        self.facts.lock().loads.called(self.process(), token, answered, self.now());
+    }
+
     pub(crate) fn count(&self, name: &'static str) {
         self.facts.lock().counts.add(name);
     }
@@ -169,13 +308,26 @@ impl Site {
     }
 }
 
-/// Puts what the engine tells into the trace.
+/// Hears what the engine tells.
 struct Listener(Weak<Site>);
 
 impl Observer for Listener {
     fn on_event(&self, event: &Event) {
-        if let Some(site) = self.0.upgrade() {
-            site.say(None, || format!("  {event:?}"));
+        let Some(site) = self.0.upgrade() else { return };
+        site.say(None, || format!("  {event:?}"));
+        let (process, now) = (site.process(), site.now());
+        let facts = &mut *site.facts.lock();
+        match event {
+            Event::Breaker { to, .. } => facts.loads.breaker(process, *to != BreakerState::Closed, now),
+            Event::Gap { .. } => facts.loads.gap(process),
+            Event::LeaseLost { .. } => facts.counts.add("lease: lost while loading, as its holder hears"),
+            Event::LoadFailed { key, reason: "overloaded", .. } => {
+                facts.counts.add("load: no room");
+                if let Some(key) = facts.db.key_named(key.as_bytes()) {
+                    facts.loads.overloaded(process, facts.db.rows[key / 2].resource, now);
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::application::{self, Held};
 use crate::chance::Chance;
 use crate::database::Database;
 use crate::executor::{Executor, Machine, Process, Time};
+use crate::loads::Loads;
 use crate::oracle::{Names, Oracle, nanos};
 use crate::plan::Plan;
 use crate::site::{Facts, NETWORK, Site, spawn};
@@ -62,11 +63,14 @@ impl World {
         let facts = Arc::new(Mutex::new(Facts {
             db,
             oracle: Oracle::new(names, plan.times()),
+            loads: Loads::new(&plan),
+            plan: plan.clone(),
             counts: Counts::default(),
             trace: Trace::new(traced),
             violation: None,
             calm: false,
             slow: None,
+            failing: None,
         }));
         let network = Machine::new(&executor, NETWORK, Duration::ZERO, chance.fork());
         let watch = watcher(&executor, &facts);
@@ -120,7 +124,11 @@ impl World {
             faults.read_from_replica = from_replica;
         });
         let site = Site::new(node, machine, remote, self.facts.clone(), self.chance.fork());
-        self.facts.lock().oracle.process_begins(process);
+        {
+            let facts = &mut *self.facts.lock();
+            facts.oracle.process_begins(process);
+            facts.loads.process_begins(process, site.remote.clone());
+        }
         self.say(|| format!("{site}: begins"));
         spawn(&site, site.clone().start(self.plan.clone()));
         match self.sites.get_mut(node) {
@@ -322,22 +330,64 @@ fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
             Happening::Appended { by, primary, record } => facts.trace.say(now, None, || {
                 format!("redis: {} by process {by}, primary: {primary}: {:?}", record.epoch, record.body)
             }),
-            Happening::Leased { key, token } => facts
-                .trace
-                .say(now, None, || format!("redis: lease {token:x} of {}", String::from_utf8_lossy(key))),
-            Happening::Stored { key, over, epoch } => {
+            Happening::Stored { key, over, epoch, lease, held, .. } => {
                 facts.trace.say(now, None, || {
-                    format!("redis: {} stored, {epoch} over {over:?}", String::from_utf8_lossy(key))
+                    format!("redis: {} stored, {epoch} over {over:?}, {lease:?}", String::from_utf8_lossy(key))
                 });
                 let is_later = |over: &Epoch| over.line == epoch.line && over.at > epoch.at;
+                let name = || String::from_utf8_lossy(key);
                 if let Some(over) = over.filter(is_later) {
-                    let key = String::from_utf8_lossy(key);
-                    facts.break_promise(
-                        None,
-                        format!("{key} was replaced by an earlier load: {over} by {epoch}"),
-                    );
+                    let what = format!("{} was replaced by an earlier load: {over} by {epoch}", name());
+                    facts.break_promise(None, what);
+                }
+                if let Err(broken) = facts.loads.stored(*over, *epoch, *lease, *held) {
+                    facts.break_promise(None, format!("{} is stored: {broken}", name()));
                 }
             }
+            _ => leases(facts, happening, now),
         }
     })
+}
+
+/// What the servers tell of leases.
+fn leases(facts: &mut Facts, happening: &Happening, now: Time) {
+    facts.trace.say(now, None, || match happening {
+        Happening::Leased { by, key, request, held, .. } => {
+            let key = String::from_utf8_lossy(key);
+            format!("redis: lease {:x} of {key} granted to process {by}, over {held:x?}", request.token)
+        }
+        Happening::Refused { by, request, held, .. } => {
+            format!("redis: lease {:x} refused to process {by}, {held:x} lives", request.token)
+        }
+        Happening::Extended { token } => format!("redis: lease {token:x} extended"),
+        Happening::Ended { token, how } => format!("redis: lease {token:x} ends: {how:?}"),
+        Happening::Appended { .. } | Happening::Stored { .. } => String::new(),
+    });
+    let named = |facts: &Facts, key: &[u8]| facts.db.key_named(key);
+    let verdict = match happening {
+        Happening::Leased { by, primary, key, request, held } => {
+            let Some(key) = named(facts, key) else { return };
+            let (loads, mut known) = facts.known(now);
+            loads.granted(*by, *primary, key, request, *held, &mut known)
+        }
+        Happening::Refused { by, request, held, .. } => {
+            let (loads, mut known) = facts.known(now);
+            loads.refused(*by, request.token, *held, &mut known);
+            Ok(())
+        }
+        Happening::Extended { token } => {
+            let (loads, mut known) = facts.known(now);
+            loads.extended(*token, &mut known);
+            Ok(())
+        }
+        Happening::Ended { token, how } => {
+            let (loads, mut known) = facts.known(now);
+            loads.ended(*token, *how, &mut known);
+            Ok(())
+        }
+        Happening::Appended { .. } | Happening::Stored { .. } => Ok(()),
+    };
+    if let Err(broken) = verdict {
+        facts.break_promise(None, broken);
+    }
 }

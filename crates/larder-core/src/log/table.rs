@@ -126,16 +126,18 @@ impl Table {
         forgotten
     }
 
-    /// Moves every `at` above `beyond` to `to`.
+    /// Moves every `at` above `beyond`, which is no higher than `to`, to `to`. From then on none lies above that.
     pub(super) fn move_tail(&self, beyond: u64, to: u64) {
         for shard in &self.shards {
             let shard = &mut *shard.write();
+            // The older generation may be forgotten next: it reached as far as its highest row. Not as far as positions that
+            // are gone: a line that begins anew may be behind them, if the server's clock is.
+            shard.began.at = shard.began.at.min(to);
             for row in shard.young.values_mut().chain(shard.old.values_mut()) {
                 for column in &mut row.columns {
                     if column.at > beyond {
                         column.at = to;
-                        // The older generation may be forgotten next: it reached as far as its highest row.
-                        shard.began.at = shard.began.at.max(to);
+                        shard.began.at = to;
                     }
                 }
             }

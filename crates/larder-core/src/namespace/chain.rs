@@ -34,6 +34,12 @@ pub(super) fn is_loading(flight: &Arc<Flight>) -> bool {
     LOADING.try_with(is_in_chain).unwrap_or(false)
 }
 
+/// Is this task at any load that has a flight?
+#[cfg(all(feature = "testing", not(larder_shuttle)))]
+pub(crate) fn loads_for_others() -> bool {
+    LOADING.try_with(|_| ()).is_ok()
+}
+
 /// A load, for what it does inside.
 pub(super) struct Inside(Arc<Link>);
 
@@ -65,6 +71,11 @@ impl Inside {
 // Shuttle's threads are one thread to the operating system: what one sets while it polls, another would see.
 #[cfg(larder_shuttle)]
 pub(super) fn is_loading(_: &Arc<Flight>) -> bool {
+    false
+}
+
+#[cfg(all(feature = "testing", larder_shuttle))]
+pub(crate) fn loads_for_others() -> bool {
     false
 }
 

@@ -24,6 +24,8 @@ use std::time::{Duration, SystemTime};
 
 pub use self::at_least::AtLeast;
 pub use self::batch::Batch;
+#[cfg(feature = "testing")]
+pub(crate) use self::chain::loads_for_others;
 pub use self::claim::Claim;
 pub use self::fill::{Fill, Filled};
 pub use self::flying::{Flown, Flying};

@@ -20,7 +20,9 @@ pub type LinkReceiver = tokio::sync::watch::Receiver<crate::Link>;
 
 pub use self::hashes::fix_hashes;
 pub(crate) use self::hashes::{FastState, QualityState};
-pub use self::inside::{has_reached, position};
+pub use self::inside::{has_reached, loads_for_others, position, serves};
 pub use self::recorder::Recorder;
-pub use self::remote::{Faults, Happening, Path, PathFaults, RedisOptions, TestRedis, TestRemote, Watcher};
+pub use self::remote::{
+    Faults, Happening, LeaseEnd, Path, PathFaults, RedisOptions, TestRedis, TestRemote, Watcher,
+};
 pub use self::runtime::ManualRuntime;

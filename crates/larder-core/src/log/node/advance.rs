@@ -163,11 +163,11 @@ impl Node {
         });
         let n = self.n() + 1;
         let beyond = base.unwrap_or(0);
-        state.highest = state.highest.max(start);
         state.ahead_us =
             micros(opened.server_ms.saturating_mul(1000)).saturating_sub(micros(now.as_micros()));
         // Rows from a lost tail count against all that is older than the barrier, and nothing newer.
         self.table.move_tail(beyond, start);
+        state.highest = start;
         for stamp in stamps {
             let row_n = if stamp.at > beyond { n } else { 0 };
             let when = state.moment_of(stamp.at);

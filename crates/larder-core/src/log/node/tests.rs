@@ -344,6 +344,27 @@ fn an_expired_entry_knows_when_by_whatever_way_it_heard() {
     assert_eq!(node.last(Mode::Soft, b"a:3", &[]), now, "from a call here, however late its record comes");
 }
 
+/// The log is lost, and the server's clock was set back: the new line begins far behind the old one. What the table forgets
+/// from then on lies on the new line; by the positions of the old one nothing that others load would be good for as long as
+/// the clock went back.
+#[test]
+fn positions_of_a_line_that_is_gone_do_not_say_how_far_back_the_table_reaches() {
+    let node = Node::new(16, Duration::MAX);
+    synchronise(&node, &opened(epoch(1_000_000), &[], 0), &[]);
+    for at in 1_000_001..1_000_100 {
+        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
+    }
+    let mut last = Epoch { line: 8, at: 100 };
+    synchronise(&node, &opened(last, &[], 100), &[]);
+    for op in 0..100 {
+        let next = Epoch { line: 8, at: last.at + 1 };
+        node.apply(&record(last, next, Mode::Hard, &format!("c:{op}"), op));
+        last = next;
+        assert_eq!(remote(&node, last), Verdict::Valid, "loaded where the log stands");
+    }
+    assert_eq!(remote(&node, Epoch { line: 8, at: 110 }), Verdict::Dead, "and what was forgotten counts");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Local(Mode, usize),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::faults::{Faults, Path, PathFaults};
-pub use self::redis::{Happening, RedisOptions, TestRedis, Watcher};
+pub use self::redis::{Happening, LeaseEnd, RedisOptions, TestRedis, Watcher};
 use self::wire::Wire;
 use crate::runtime::Runtime;
 
@@ -49,6 +49,14 @@ impl TestRemote {
     /// Changes what is broken.
     pub fn set(&self, change: impl FnOnce(&mut Faults)) {
         self.wire.set(change);
+    }
+
+    /// What is broken on one way now.
+    pub fn faults(&self, path: Path) -> PathFaults {
+        let faults = self.wire.faults.lock();
+        let mut on = faults.paths[path as usize].clone();
+        (on.down, on.hang) = (faults.is_down(path), faults.hangs(path));
+        on
     }
 
     /// A new connection, with nothing lost.

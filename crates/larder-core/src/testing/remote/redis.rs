@@ -52,19 +52,68 @@ pub enum Happening {
     },
     /// A value was stored.
     Stored {
+        /// By whom.
+        by: u64,
         /// Under this key.
         key: Vec<u8>,
         /// The epoch of the value it took the place of.
         over: Option<Epoch>,
         /// Its own epoch.
         epoch: Epoch,
+        /// What the store said of the lease.
+        lease: StoreLease,
+        /// The lease that lived then.
+        held: Option<u64>,
     },
     /// A lease was granted.
     Leased {
+        /// To whom.
+        by: u64,
+        /// On the primary?
+        primary: bool,
         /// Of this key.
         key: Vec<u8>,
+        /// What was asked for.
+        request: LeaseRequest,
+        /// The lease that lived then.
+        held: Option<u64>,
+    },
+    /// A lease was refused: somebody else has it.
+    Refused {
+        /// To whom.
+        by: u64,
+        /// Of this key.
+        key: Vec<u8>,
+        /// What was asked for.
+        request: LeaseRequest,
+        /// Which one lives.
+        held: u64,
+    },
+    /// A lease lives on, from now for as long as when it was granted.
+    Extended {
         /// Its name.
         token: u64,
+    },
+    /// A lease has ended.
+    Ended {
+        /// Its name.
+        token: u64,
+        /// How.
+        how: LeaseEnd,
+    },
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// With the store of what was loaded.
+    Stored,
+    /// A value put by hand took it away.
+    Broken,
+    /// It was given back.
+    Released {
+        /// False: others need not wait for what it was for.
+        shared: bool,
     },
 }
 
@@ -272,6 +321,20 @@ impl TestRedis {
         self.on_primary(|server| server.everywhere(|data| data.log = Log::default()));
     }
 
+    /// All leases are evicted.
+    pub fn lose_leases(&self) {
+        self.on_primary(|server| server.everywhere(|data| data.leases.clear()));
+    }
+
+    /// The leases that live.
+    pub fn leases(&self) -> Vec<u64> {
+        let now = self.runtime.now();
+        self.on_primary(|server| {
+            let now_us = server.clock_us(now);
+            server.data.leases.values().filter(|lease| lease.lives(now_us)).map(|lease| lease.token).collect()
+        })
+    }
+
     /// `:log` alone is evicted.
     pub fn lose_records(&self) {
         self.on_primary(|server| server.everywhere(|data| data.log.lose_records()));
@@ -423,7 +486,7 @@ impl TestRedis {
                 StoreLease::Ends(token) => lease.filter(|lease| lease.token == token),
                 StoreLease::Breaks => lease.filter(|_| stored),
             };
-            let ended = ends.cloned();
+            let (ended, held) = (ends.cloned(), lease.map(|lease| lease.token));
             let mut effects = Vec::new();
             if stored {
                 let until_us = now_us.saturating_add(micros(store.life));
@@ -434,16 +497,19 @@ impl TestRedis {
                 effects.push(Effect::Lease { key: key.to_vec(), lease: None });
             }
             server.commit(effects, now);
-            self.wake(key, ended.as_ref(), true);
+            let how = if store.lease == StoreLease::Breaks { LeaseEnd::Broken } else { LeaseEnd::Stored };
+            self.end(key, ended.as_ref(), how);
             if !stored {
                 return Stored::Overtaken;
             }
-            self.tell(&Happening::Stored { key: key.to_vec(), over, epoch });
+            let (by, lease) = (at.connection, store.lease);
+            self.tell(&Happening::Stored { by, key: key.to_vec(), over, epoch, lease, held });
             replaced.unwrap_or(Stored::Stored)
         })
     }
 
     pub(super) fn lease(&self, at: At, key: &[u8], request: &LeaseRequest) -> Option<LeaseAnswer> {
+        let (by, primary) = (at.connection, at.server == self.primary());
         self.on(at.server, |server, now| {
             let now_us = server.clock_us(now);
             if let Some(there) = server.data.get(key, now_us)
@@ -453,14 +519,18 @@ impl TestRedis {
                 return LeaseAnswer::Value(there.clone());
             }
             let mut held = server.data.lease(key, now_us).cloned();
+            let (key_of, request_of) = (key.to_vec(), request.clone());
             let answer = match &mut held {
                 Some(lease) if lease.token != request.token && Some(lease.token) != request.vain => {
                     lease.remember(request.waiter);
                     let left = Duration::from_micros(lease.until_us - now_us);
+                    let held = lease.token;
+                    self.tell(&Happening::Refused { by, key: key_of, request: request_of, held });
                     LeaseAnswer::Held { token: lease.token, epoch: lease.epoch, left }
                 }
                 over => {
-                    self.tell(&Happening::Leased { key: key.to_vec(), token: request.token });
+                    let held = over.as_ref().map(|lease| lease.token);
+                    self.tell(&Happening::Leased { by, primary, key: key_of, request: request_of, held });
                     *over = Some(Lease::new(request, now_us, over.as_ref()));
                     LeaseAnswer::Granted
                 }
@@ -477,6 +547,7 @@ impl TestRedis {
                 return false;
             };
             lease.until_us = now_us + micros(life);
+            self.tell(&Happening::Extended { token });
             server.commit(vec![Effect::Lease { key: key.to_vec(), lease: Some(lease) }], now);
             true
         })
@@ -489,7 +560,7 @@ impl TestRedis {
             if ended.is_some() {
                 server.commit(vec![Effect::Lease { key: key.to_vec(), lease: None }], now);
             }
-            self.wake(key, ended.as_ref(), shared);
+            self.end(key, ended.as_ref(), LeaseEnd::Released { shared });
         })
     }
 
@@ -523,10 +594,12 @@ impl TestRedis {
         self.rings.lock().remove(&waiter);
     }
 
-    fn wake(&self, key: &[u8], ended: Option<&Lease>, shared: bool) {
-        let rings = self.rings.lock();
-        for ring in ended.into_iter().flat_map(|lease| &lease.waiters).filter_map(|waiter| rings.get(waiter))
-        {
+    /// Tells of the end of a lease, if there was one, and wakes who waited for it.
+    fn end(&self, key: &[u8], ended: Option<&Lease>, how: LeaseEnd) {
+        let Some(lease) = ended else { return };
+        self.tell(&Happening::Ended { token: lease.token, how });
+        let (rings, shared) = (self.rings.lock(), how != LeaseEnd::Released { shared: false });
+        for ring in lease.waiters.iter().filter_map(|waiter| rings.get(waiter)) {
             ring(Wake { key: Bytes::copy_from_slice(key), shared });
         }
     }
@@ -651,7 +724,7 @@ impl Happening {
                 RecordBody::Invalidation(append) => Some((*by, append)),
                 RecordBody::Marker | RecordBody::Unknown => None,
             },
-            Happening::Appended { .. } | Happening::Stored { .. } | Happening::Leased { .. } => None,
+            _ => None,
         }
     }
 }
