@@ -62,6 +62,7 @@ impl World {
         for (_, ending) in std::mem::take(&mut self.endings) {
             ending(self);
         }
+        self.facts.lock().loads.split(false, now);
         self.redis.end_deposed();
         let delay = self.plan.delay;
         for site in &self.sites {
@@ -112,7 +113,8 @@ impl World {
     /// No lease is held, no load runs or hangs, no flight is open.
     fn nothing_is_left(&mut self) -> bool {
         let leases = self.redis.leases();
-        if !leases.is_empty() {
+        // With its clock set back a server keeps leases longer than they were granted for; nobody waits for those.
+        if !leases.is_empty() && !self.facts.lock().oracle.clock_was_set {
             return self.fail(format!("the leases {leases:x?} are held although nobody loads"));
         }
         for site in self.sites.clone() {

@@ -177,8 +177,10 @@ impl World {
                 self.count("fault: deposed primary answers", || {
                     "failover; the old primary goes on answering".to_owned()
                 });
+                self.facts.lock().loads.split(true, self.executor.now());
                 self.fail_over(true);
                 self.later(lasts, |world| {
+                    world.facts.lock().loads.split(false, world.executor.now());
                     world.say(|| "the deposed primary ends".to_owned());
                     world.redis.end_deposed();
                     world.notice_the_new_server();

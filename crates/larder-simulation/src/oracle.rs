@@ -242,8 +242,21 @@ impl Oracle {
         sels.iter().any(|sel| of(sel).any(is_later))
     }
 
+    /// Has a process called something that names one of these, and has not heard of it from the log since?
+    pub(crate) fn is_pending(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
+        let named = |call: &Call| {
+            call.process == process
+                && call.mode == mode
+                && sels.iter().any(|sel| call.selectors.contains(sel))
+        };
+        let ahead = self.known.get(&process).into_iter().flat_map(|known| &known.ahead);
+        self.calls.iter().any(|call| !call.returned && named(call))
+            || ahead.map(|token| &self.calls[self.tokens[*token].call]).any(named)
+            || self.is_queued(process, mode, sels)
+    }
+
     /// Has a process called something that names one of these, and is not in the history?
-    pub(crate) fn is_queued(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
+    fn is_queued(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
         sels.iter().any(|sel| {
             let called = self.last.get(&(process, mode, *sel));
             let mut entries = self.ledger.get(&(mode, *sel)).into_iter().flatten();
@@ -434,7 +447,9 @@ impl Oracle {
             // row's n > seen: its fresh life ends now, it is marked stale, its stale window begins").
             let expired =
                 carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
-            let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) else { return Ok(()) };
+            let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) else {
+                return Ok(());
+            };
             let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
             match last.is_some_and(|last| is_past(reading, last, window)) {
                 true => Err(format!("`{}` was expired, and its stale window is over", self.names.text(sel))),

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use larder_core::testing::RedisOptions;
 use larder_core::BreakerOptions;
+use larder_core::testing::RedisOptions;
 
 use crate::chance::Chance;
 use crate::database::RESOURCES;
@@ -86,9 +86,6 @@ impl Plan {
     }
 
     pub(crate) fn times(&self) -> Times {
-        Times {
-            disconnected_ttl: self.disconnected_ttl,
-            rules: self.rules.clone(),
-        }
+        Times { disconnected_ttl: self.disconnected_ttl, rules: self.rules.clone() }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use larder_core::testing::{TestRemote, has_reached, position, serves};
 use larder_core::{
-    AnyKey, BreakerState, Cache, Event, LeaseAnswer, LeaseRequest, Moment, Namespace, NoLoader, Observer, Runtime,
+    AnyKey, BreakerState, Cache, Event, LeaseAnswer, LeaseRequest, Moment, Namespace, NoLoader, Observer,
+    Runtime,
 };
 use parking_lot::Mutex;
 
@@ -256,6 +257,10 @@ impl Site {
         let now = self.now();
         let facts = &mut *self.facts.lock();
         let Some(key) = facts.db.key_named(key) else { return };
+        facts.trace.say(now, Some(key / 2), || {
+            let (token, vain) = (request.token, request.vain);
+            format!("{self}: asks {token:x} for the lease of key {key}, vain: {vain:x?}")
+        });
         let (loads, mut known) = facts.known(now);
         let verdict = loads.asks(self.process(), key, request, &mut known);
         self.judge(facts, key, verdict);
@@ -265,6 +270,7 @@ impl Site {
     pub(crate) fn gives_up_look(&self, key: &[u8]) {
         let facts = &mut *self.facts.lock();
         if let Some(key) = facts.db.key_named(key) {
+            facts.trace.say(self.now(), Some(key / 2), || format!("{self}: gives up its look at key {key}"));
             facts.loads.gives_up_look(self.process(), key, self.now());
         }
     }

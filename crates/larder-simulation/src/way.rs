@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use larder_core::testing::{Bytes, TestRemote};
 use larder_core::{
-    BoxFuture, LeaseAnswer, LeaseRequest, Moment, Remote, RemoteError, Runtime, Store, StoreLease, Stored, Values,
-    defaults, forward_remote,
+    BoxFuture, LeaseAnswer, LeaseRequest, Moment, Remote, RemoteError, Runtime, Store, StoreLease, Stored,
+    Values, defaults, forward_remote,
 };
 
 use crate::executor::Machine;
@@ -20,7 +20,11 @@ pub(crate) struct Way {
 
 impl Way {
     pub(crate) fn new(site: &Arc<Site>) -> Arc<Self> {
-        Arc::new(Way { remote: site.remote.clone(), machine: site.machine.clone(), site: Arc::downgrade(site) })
+        Arc::new(Way {
+            remote: site.remote.clone(),
+            machine: site.machine.clone(),
+            site: Arc::downgrade(site),
+        })
     }
 
     /// A call about a lease that this process has.
@@ -71,6 +75,9 @@ impl Drop for Asking<'_> {
     }
 }
 
+/// So long a step may take to be taken.
+const SLACK: Duration = Duration::from_millis(10);
+
 /// A look at some keys, until it is answered or dropped.
 struct Looking<'a> {
     way: &'a Way,
@@ -87,7 +94,8 @@ impl<'a> Looking<'a> {
 
 impl Drop for Looking<'_> {
     fn drop(&mut self) {
-        let spent = self.way.machine.now().since(self.began) >= defaults::REMOTE_BUDGET;
+        // What is left when it is answered may be over when the next step is taken.
+        let spent = self.way.machine.now().since(self.began) + SLACK >= defaults::REMOTE_BUDGET;
         if let (true, Some(site)) = (spent || !self.answered, self.way.site.upgrade()) {
             self.keys.iter().for_each(|key| site.gives_up_look(key));
         }

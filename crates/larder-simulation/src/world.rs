@@ -332,7 +332,10 @@ fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
             }),
             Happening::Stored { key, over, epoch, lease, held, .. } => {
                 facts.trace.say(now, None, || {
-                    format!("redis: {} stored, {epoch} over {over:?}, {lease:?}", String::from_utf8_lossy(key))
+                    format!(
+                        "redis: {} stored, {epoch} over {over:?}, {lease:?}",
+                        String::from_utf8_lossy(key)
+                    )
                 });
                 let is_later = |over: &Epoch| over.line == epoch.line && over.at > epoch.at;
                 let name = || String::from_utf8_lossy(key);
@@ -360,7 +363,7 @@ fn leases(facts: &mut Facts, happening: &Happening, now: Time) {
             format!("redis: lease {:x} refused to process {by}, {held:x} lives", request.token)
         }
         Happening::Extended { token } => format!("redis: lease {token:x} extended"),
-        Happening::Ended { token, how } => format!("redis: lease {token:x} ends: {how:?}"),
+        Happening::Ended { token, how, .. } => format!("redis: lease {token:x} ends: {how:?}"),
         Happening::Appended { .. } | Happening::Stored { .. } => String::new(),
     });
     let named = |facts: &Facts, key: &[u8]| facts.db.key_named(key);
@@ -370,9 +373,9 @@ fn leases(facts: &mut Facts, happening: &Happening, now: Time) {
             let (loads, mut known) = facts.known(now);
             loads.granted(*by, *primary, key, request, *held, &mut known)
         }
-        Happening::Refused { by, request, held, .. } => {
+        Happening::Refused { by, server, request, held, .. } => {
             let (loads, mut known) = facts.known(now);
-            loads.refused(*by, request.token, *held, &mut known);
+            loads.refused(*by, *server, request.token, *held, &mut known);
             Ok(())
         }
         Happening::Extended { token } => {
@@ -380,9 +383,9 @@ fn leases(facts: &mut Facts, happening: &Happening, now: Time) {
             loads.extended(*token, &mut known);
             Ok(())
         }
-        Happening::Ended { token, how } => {
+        Happening::Ended { server, token, how } => {
             let (loads, mut known) = facts.known(now);
-            loads.ended(*token, *how, &mut known);
+            loads.ended(*server, *token, *how, &mut known);
             Ok(())
         }
         Happening::Appended { .. } | Happening::Stored { .. } => Ok(()),

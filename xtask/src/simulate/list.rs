@@ -155,6 +155,35 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         text: "entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, self.engine.clock.now()));",
         becomes: "entry.age_at(self.engine.expired_at(key.as_bytes(), &entry, now));",
     },
+    // Leases, and what is served instead of a load.
+    Mutant {
+        name: "lease-though-held",
+        story: "A lease is granted although another process has it: both load.",
+        file: "testing/remote/redis.rs",
+        text: "Some(lease) if lease.token != request.token && Some(lease.token) != request.vain => {",
+        becomes: "Some(lease) if lease.token != request.token && lease.token % 8 != 0 && Some(lease.token) != request.vain => {",
+    },
+    Mutant {
+        name: "late-store-accepted",
+        story: "A holder that was stopped stores what it had read over what the next holder has stored, under the same epoch.",
+        file: "testing/remote/leases.rs",
+        text: "!(has_lost || on_line.is_some_and(|there| there.at > epoch.at))",
+        becomes: "!(has_lost && there.is_none() || on_line.is_some_and(|there| there.at > epoch.at))",
+    },
+    Mutant {
+        name: "lease-not-given-back",
+        story: "A load fails, and its lease stays: everybody waits for a load that is over.",
+        file: "engine/leases.rs",
+        text: "State::Granted => self.engine.leases.held.lock().remove(&self.token).is_some(),",
+        becomes: "State::Granted => self.engine.leases.held.lock().remove(&self.token).is_some_and(|_| false),",
+    },
+    Mutant {
+        name: "spare-unchecked",
+        story: "Something stale is kept for a load that fails; meanwhile it is invalidated for good; it is served all the same.",
+        file: "namespace/handle.rs",
+        text: "&& node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead",
+        becomes: "&& (node.n() > 0 || node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead)",
+    },
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! was cancelled. One task extends all leases of the process for as long as there are any. Whoever was refused is rung for
 //! by the remote tier, and asks again every now and then, for a ring may be lost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Leases {
     waiter: u64,
     waiting: Mutex<HashMap<Key, Vec<Arc<Bell>>, Identity>>,
-    held: Mutex<HashMap<u64, Held>>,
+    /// By their tokens, in order: what is sent for them does not depend on how a map hashes.
+    held: Mutex<BTreeMap<u64, Held>>,
     extending: AtomicBool,
 }
 
@@ -234,14 +235,14 @@ impl Engine {
 
     /// Gives back every lease there is.
     pub(super) async fn release_all(&self) {
-        let held = self.leases.held.lock().drain().collect();
+        let held = std::mem::take(&mut *self.leases.held.lock()).into_iter().collect();
         self.release(held).await;
     }
 
     /// Gives back the lease of `key`, in the background: whoever has it here is past his deadline, and does not let go of it
     /// himself.
     pub(super) fn give_back_lease(self: &Arc<Self>, key: &Key) {
-        let held: Vec<_> = self.leases.held.lock().extract_if(|_, held| held.key == *key).collect();
+        let held: Vec<_> = self.leases.held.lock().extract_if(.., |_, held| held.key == *key).collect();
         if !held.is_empty() {
             let engine = self.clone();
             self.runtime.spawn(Box::pin(async move { engine.release(held).await }));

@@ -118,18 +118,17 @@ pub(super) async fn update<V: Send + Sync + 'static>(
         content: None,
         home: handle.home(),
     };
-    let entry = Entry::new(new.clone(), old.shared_tags(), now, remaining(&old, now), origin);
+    // What is stale keeps the moment at which it became so: all its windows begin there.
+    let (stored, life) =
+        if old.is_fresh(now) { (now, remaining(&old, now)) } else { (old.stored, old.life()) };
+    let entry = Entry::new(new.clone(), old.shared_tags(), stored, life, origin);
     let storing = Storing { entry, now, tags_fit: true, over: Over::Just(&old), lease: Held::Breaks };
     let (_, stored) = handle.store(&key, new.clone(), storing);
     if stored { Updated::Stored(new) } else { Updated::Overtaken }
 }
 
+/// What is left of the life of an entry that is fresh.
 fn remaining(entry: &Entry, now: Moment) -> Lifetime {
     let life = entry.life();
-    let spent = now.since(entry.stored);
-    let late = spent.saturating_sub(life.fresh_for);
-    Lifetime {
-        fresh_for: life.fresh_for.saturating_sub(spent),
-        stale_for: life.stale_for.saturating_sub(late),
-    }
+    Lifetime { fresh_for: life.fresh_for.saturating_sub(now.since(entry.stored)), ..life }
 }

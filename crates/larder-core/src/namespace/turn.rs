@@ -161,7 +161,11 @@ impl<V: Send + Sync + 'static> Lead<V> {
         }
         let mut asking = Asking::new(&self);
         match self.ask(&mut asking).await {
-            Asked::Held(_) => FirstTurn::Later(self),
+            Asked::Held(_) => {
+                // As for one who has waited already: what comes now is not a part of the read's budget.
+                self.gathered().asked = None;
+                FirstTurn::Later(self)
+            }
             Asked::Obtained(obtained) => self.with(obtained),
         }
     }
@@ -254,8 +258,11 @@ impl<V: Send + Sync + 'static> Lead<V> {
                 }
                 LeaseAnswer::Held { token: holder, epoch, left } => {
                     lease.ended();
-                    // What the holder loads is dead on arrival: not to be waited for.
-                    if engine.node.check_remote(self.key.as_bytes(), &[], epoch).0 != Verdict::Dead {
+                    // What the holder loads is dead on arrival: not to be waited for. Nor is a lease that ends later than
+                    // any is granted for: the server's clock was set back, and its holder may be gone for long.
+                    let is_dead =
+                        engine.node.check_remote(self.key.as_bytes(), &[], epoch).0 == Verdict::Dead;
+                    if !is_dead && left <= LEASE_LIFE * 2 {
                         return Asked::Held(Held { waiting, left });
                     }
                     asking.vain = Some(holder);

@@ -8,16 +8,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use larder_core::{
-    Claim, Epoch, Failure, Flown, Hit, Key, Lead, LoadError, LookedUp, Outcome, Tier, Turn,
-};
+use larder_core::{Claim, Epoch, Failure, Flown, Hit, Key, Lead, LoadError, LookedUp, Outcome, Tier, Turn};
 
 pub(crate) use self::load::{Broken, load_by_id};
 pub(crate) use self::write::{Held, fill_slot, flood, take_slot, update, write};
 use crate::database::Doc;
 use crate::oracle::{Called, Reading};
 use crate::site::{App, Site, spawn};
-
 
 /// Reads a row, in one of the ways there are.
 pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
@@ -107,12 +104,7 @@ pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: Option<usi
     }
 }
 
-fn fetched(
-    site: &Site,
-    reading: &Reading,
-    hit: &Result<Hit<Doc>, LoadError<Broken>>,
-    how: &'static str,
-) {
+fn fetched(site: &Site, reading: &Reading, hit: &Result<Hit<Doc>, LoadError<Broken>>, how: &'static str) {
     match hit {
         Ok(hit) => answered(site, reading, *hit.value, hit.outcome, hit.tier, how),
         Err(_) => site.count("read: failed"),
@@ -219,7 +211,7 @@ async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize) {
                 return found(&it);
             }
             LookedUp::Nothing(lead) => {
-                            return match fill(site, lead, place).await {
+                return match fill(site, lead, place).await {
                     Some(filled) => found(&filled),
                     None => site.count("read: failed"),
                 };

@@ -30,8 +30,8 @@ pub(super) struct Lease {
     given_back: bool,
     /// Calls about it under way.
     calls: usize,
-    /// Those who were refused, by the tokens they asked with.
-    waiters: BTreeMap<Token, Process>,
+    /// Those who were refused, by the tokens they asked with; and by which server.
+    waiters: BTreeMap<Token, (Process, u64)>,
     /// A load has begun with it.
     pub(super) used: bool,
 }
@@ -83,7 +83,8 @@ impl Loads {
     ) -> Result<(), String> {
         let now = known.now;
         let allowed = self.trip() + SLACK;
-        let has_run = |loads: &Loads, since| loads.nodes.get(&process).is_some_and(|n| n.has_run_since(since));
+        let has_run =
+            |loads: &Loads, since| loads.nodes.get(&process).is_some_and(|n| n.has_run_since(since));
         let mut verdict = Ok(());
         let of_key = self.askings.get(&(process, key));
         let again = of_key.and_then(|all| all.iter().find(|asking| asking.token == request.token));
@@ -98,7 +99,8 @@ impl Loads {
                 let late = now.saturating_sub(told.max(woken));
                 if late > allowed {
                     let late = late / 1_000_000;
-                    verdict = Err(format!("it asks again {late} ms after the lease that it waits for has ended"));
+                    verdict =
+                        Err(format!("it asks again {late} ms after the lease that it waits for has ended"));
                 }
             }
         }
@@ -275,8 +277,10 @@ impl Loads {
         let since = self.reach(lease.granted.at);
         let count = match () {
             () if known.oracle.has_later(Mode::Hard, sels, lease.epoch) => "lease: in vain by the log",
-            () if known.oracle.is_queued(by, Mode::Hard, sels) => "lease: in vain by a queued call",
+            () if known.oracle.is_pending(by, Mode::Hard, sels) => "lease: in vain by a pending call",
+            () if self.split => "lease: in vain by a deposed primary",
             () if self.log_broke.is_some_and(|broke| broke >= since) => "lease: in vain by a loss",
+            () if known.oracle.clock_was_set => "lease: in vain by a clock",
             () if known.oracle.applied_since(since) >= self.forgets => "lease: in vain by a rotation",
             () => {
                 return Err(format!(
@@ -290,10 +294,17 @@ impl Loads {
     }
 
     /// A server refuses one.
-    pub(crate) fn refused(&mut self, process: Process, token: Token, held: Token, known: &mut Known<'_>) {
+    pub(crate) fn refused(
+        &mut self,
+        process: Process,
+        server: u64,
+        token: Token,
+        held: Token,
+        known: &mut Known<'_>,
+    ) {
         known.counts.add("lease: refused");
         if let Some(lease) = self.leases.get_mut(&held) {
-            lease.waiters.insert(token, process);
+            lease.waiters.insert(token, (process, server));
         }
     }
 
@@ -304,7 +315,7 @@ impl Loads {
         }
     }
 
-    pub(crate) fn ended(&mut self, token: Token, how: LeaseEnd, known: &mut Known<'_>) {
+    pub(crate) fn ended(&mut self, server: u64, token: Token, how: LeaseEnd, known: &mut Known<'_>) {
         let (fate, count) = match how {
             LeaseEnd::Stored => (Fate::GivenBack, "lease: ended by a fill"),
             LeaseEnd::Broken => (Fate::Broken, "lease: broken by a put"),
@@ -315,8 +326,8 @@ impl Loads {
         let Some(lease) = self.leases.get_mut(&token) else { return };
         lease.fate.get_or_insert(fate);
         let (key, waiters) = (lease.key, std::mem::take(&mut lease.waiters));
-        for (token, process) in waiters {
-            let hears = self.is_well(process, Path::Log);
+        for (token, (process, by)) in waiters {
+            let hears = by == server && self.is_well(process, Path::Log);
             let Some(asking) = self.asking(process, key, token) else { continue };
             asking.apart |= how == LeaseEnd::Released { shared: false };
             if hears {

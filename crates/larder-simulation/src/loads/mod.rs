@@ -117,6 +117,8 @@ pub(crate) struct Loads {
     delay: (Duration, Duration),
     /// So many selectors, and a table may have forgotten something.
     forgets: usize,
+    /// A table has room for all selectors there are.
+    wide: bool,
     disconnected_ttl: Duration,
     /// Memory has room for everything.
     roomy: bool,
@@ -132,8 +134,12 @@ pub(crate) struct Loads {
     losses: u64,
     /// When the log's history last broke.
     log_broke: Option<Time>,
+    /// A primary that was deposed goes on answering.
+    split: bool,
     running: Vec<runs::Run>,
     past: BTreeMap<(Process, KeyId), runs::Past>,
+    /// When a place among the loads of a resource last became free in a process.
+    freed: BTreeMap<(Process, usize), Time>,
     /// When a load of the key last ended, anywhere.
     ended: BTreeMap<KeyId, (Process, Time)>,
 }
@@ -158,7 +164,8 @@ impl Loads {
             rules: plan.rules.clone(),
             delay: plan.delay,
             // A table has sixteen parts, and they fill up as chance has it.
-            forgets: (plan.stamp_limit / 16).min(plan.redis.stamp_limit / 2).max(2),
+            forgets: (plan.stamp_limit / 16).min(plan.redis.stamp_limit / 2).max(1),
+            wide: plan.stamp_limit.min(plan.redis.stamp_limit) > 10_000,
             disconnected_ttl: plan.disconnected_ttl,
             roomy: plan.memory.1 < 1000,
             nodes: BTreeMap::new(),
@@ -168,8 +175,10 @@ impl Loads {
             askings: BTreeMap::new(),
             losses: 0,
             log_broke: None,
+            split: false,
             running: Vec::new(),
             past: BTreeMap::new(),
+            freed: BTreeMap::new(),
             ended: BTreeMap::new(),
         }
     }
@@ -233,6 +242,12 @@ impl Loads {
     /// The log has lost something, or begins anew.
     pub(crate) fn log_broke(&mut self, now: Time) {
         self.log_broke = Some(now);
+    }
+
+    /// A primary that was deposed answers from now on, or does so no more.
+    pub(crate) fn split(&mut self, split: bool, now: Time) {
+        self.split = split;
+        self.log_broke(now);
     }
 
     /// Nothing is wrong with a way of a process, and it takes no longer than it should.

@@ -52,13 +52,14 @@ impl Loads {
         let when = When { seq: known.oracle.now(), at: known.now };
         let Account { led, caught_up, .. } = account;
         let set_out = self.set_out(process, key, known);
-        let mut run = Run { load, process, key, began: when, set_out, led, token: None, caught_up, without: None };
+        let mut run =
+            Run { load, process, key, began: when, set_out, led, token: None, caught_up, without: None };
         if !account.led {
             known.counts.add("load: apart");
             self.running.push(run);
             return Ok(());
         }
-        let mut verdict = self.is_alone_at_home(process, key, known);
+        let mut verdict = self.is_alone_at_home(&run, known);
         verdict = verdict.and_then(|()| self.is_needed(process, key, account, known));
         verdict = verdict.and_then(|()| self.is_rested(process, key, account, known));
         if self.rules[known.resource(key)].lease {
@@ -72,7 +73,7 @@ impl Loads {
                     known.counts.add(reason);
                     run.without = Some(reason);
                 }
-                Err(broken) => verdict = verdict.and(Err(broken)),
+                Err(broken) => verdict = verdict.and(Err(format!("load {load}: {broken}"))),
             }
             verdict = verdict.and_then(|()| self.is_alone(&run, known));
         }
@@ -85,6 +86,7 @@ impl Loads {
         let Some(at) = self.running.iter().position(|run| run.load == load) else { return };
         let run = self.running.swap_remove(at);
         self.ended.insert(run.key, (run.process, known.now));
+        self.freed.insert((run.process, known.resource(run.key)), known.now);
         if !run.led {
             return;
         }
@@ -150,15 +152,18 @@ impl Loads {
     }
 
     /// In one process there is one load of a key.
-    fn is_alone_at_home(&self, process: Process, key: KeyId, known: &mut Known<'_>) -> Result<(), String> {
+    fn is_alone_at_home(&self, new: &Run, known: &mut Known<'_>) -> Result<(), String> {
+        let Run { process, key, .. } = *new;
         let timeout = nanos(self.rules[known.resource(key)].load_timeout);
         let put = self.past.get(&(process, key)).map_or(0, |past| past.put);
         let node = self.nodes.get(&process);
         for run in self.running.iter().filter(|run| run.led && run.process == process && run.key == key) {
+            // Whoever a value was put over goes on, and may begin to load after the next one.
+            let since = run.set_out.min(new.set_out);
             let count = match () {
-                () if put >= run.set_out => "in one process: a value was put",
+                () if put >= since => "in one process: a value was put",
                 () if run.began.at + timeout <= known.now => "in one process: past its timeout",
-                () if node.is_none_or(|node| !node.has_run_since(run.set_out)) => "in one process: it stood still",
+                () if node.is_none_or(|node| !node.has_run_since(since)) => "in one process: it stood still",
                 () => return Err(format!("process {process} loads it already: load {}", run.load)),
             };
             known.counts.add(count);
@@ -252,7 +257,8 @@ impl Loads {
         let timeout = nanos(rules.load_timeout);
         let for_place = if rules.max_loads.is_some() { timeout } else { 0 };
         let askings = self.askings.get(&(process, key)).into_iter().flatten();
-        let near = known.now.saturating_sub(for_place + budget);
+        // Who waits asks again every 200 ms.
+        let near = known.now.saturating_sub(for_place + budget + 300_000_000);
         let asked = askings.filter(|asking| asking.last >= near).map(|asking| asking.first).min();
         asked.unwrap_or(known.now).min(known.now.saturating_sub(for_place)).saturating_sub(budget)
     }
@@ -260,9 +266,8 @@ impl Loads {
     /// Has a load that begins now waited for a place among those of its process?
     fn has_waited(&self, process: Process, key: KeyId, known: &Known<'_>) -> bool {
         let resource = known.resource(key);
-        let is_near = |(of, at): &(Process, Time)| *of == process && at + SLACK >= known.now;
-        self.rules[resource].max_loads.is_some()
-            && self.ended.iter().any(|(other, ended)| known.resource(*other) == resource && is_near(ended))
+        let freed = self.freed.get(&(process, resource));
+        self.rules[resource].max_loads.is_some() && freed.is_some_and(|at| at + SLACK >= known.now)
     }
 
     /// What a process has loaded and may serve is not loaded again.
@@ -301,7 +306,8 @@ impl Loads {
         let of = &known.db.loads[load];
         let rests = known.now + SLACK < failed + nanos(rules.retry_after);
         // When it came to this node it may have been a little older than it is here.
-        let usable = (of.ended_at + nanos(rules.fresh.0 + rules.window)).saturating_sub(crate::oracle::LEARNED);
+        let usable =
+            (of.ended_at + nanos(rules.fresh.0 + rules.window)).saturating_sub(crate::oracle::LEARNED);
         let is_usable = known.now < usable && past.put < failed;
         let began = When { seq: of.began, at: shown.at };
         if !rests || !is_usable || gaps != self.gaps(process) || !self.is_quiet(load, began, account, known) {
@@ -321,7 +327,7 @@ impl Loads {
             && !known.oracle.clock_was_set
             && account.serves
             && self.log_broke.is_none_or(|broke| broke < self.reach(since.at))
-            && known.oracle.applied_after(since.seq) < self.forgets
+            && (self.wide || known.oracle.applied_after(since.seq) == 0)
             && !sels.into_iter().any(|sel| known.oracle.is_named_since(*sel, of.began))
     }
 

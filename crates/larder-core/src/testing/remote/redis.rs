@@ -82,6 +82,8 @@ pub enum Happening {
     Refused {
         /// To whom.
         by: u64,
+        /// By this server.
+        server: u64,
         /// Of this key.
         key: Vec<u8>,
         /// What was asked for.
@@ -96,6 +98,8 @@ pub enum Happening {
     },
     /// A lease has ended.
     Ended {
+        /// On this server.
+        server: u64,
         /// Its name.
         token: u64,
         /// How.
@@ -498,7 +502,7 @@ impl TestRedis {
             }
             server.commit(effects, now);
             let how = if store.lease == StoreLease::Breaks { LeaseEnd::Broken } else { LeaseEnd::Stored };
-            self.end(key, ended.as_ref(), how);
+            self.end(at, key, ended.as_ref(), how);
             if !stored {
                 return Stored::Overtaken;
             }
@@ -525,7 +529,8 @@ impl TestRedis {
                     lease.remember(request.waiter);
                     let left = Duration::from_micros(lease.until_us - now_us);
                     let held = lease.token;
-                    self.tell(&Happening::Refused { by, key: key_of, request: request_of, held });
+                    let server = at.server;
+                    self.tell(&Happening::Refused { by, server, key: key_of, request: request_of, held });
                     LeaseAnswer::Held { token: lease.token, epoch: lease.epoch, left }
                 }
                 over => {
@@ -560,7 +565,7 @@ impl TestRedis {
             if ended.is_some() {
                 server.commit(vec![Effect::Lease { key: key.to_vec(), lease: None }], now);
             }
-            self.end(key, ended.as_ref(), LeaseEnd::Released { shared });
+            self.end(at, key, ended.as_ref(), LeaseEnd::Released { shared });
         })
     }
 
@@ -595,9 +600,9 @@ impl TestRedis {
     }
 
     /// Tells of the end of a lease, if there was one, and wakes who waited for it.
-    fn end(&self, key: &[u8], ended: Option<&Lease>, how: LeaseEnd) {
+    fn end(&self, at: At, key: &[u8], ended: Option<&Lease>, how: LeaseEnd) {
         let Some(lease) = ended else { return };
-        self.tell(&Happening::Ended { token: lease.token, how });
+        self.tell(&Happening::Ended { server: at.server, token: lease.token, how });
         let (rings, shared) = (self.rings.lock(), how != LeaseEnd::Released { shared: false });
         for ring in lease.waiters.iter().filter_map(|waiter| rings.get(waiter)) {
             ring(Wake { key: Bytes::copy_from_slice(key), shared });
