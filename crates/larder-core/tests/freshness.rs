@@ -227,6 +227,37 @@ async fn a_slow_load_leaves_its_callers_something_stale_and_fills_the_cache_all_
     assert_eq!((stats.stale, stats.misses, stats.refreshes), (3, 1, 1), "nobody read what it brought");
 }
 
+/// A fresh value is refreshed early, and the load is slow. Meanwhile the value is expired. Whoever waits for that load and is
+/// left with the value by the soft timeout must be told that it is stale: it was fresh when it was put aside for him.
+#[tokio::test]
+async fn what_was_put_aside_while_it_was_fresh_is_stale_once_it_is_expired() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let policy = on_error().soft_timeout(SECOND).early_refresh(100.0);
+    let (docs, source, runtime) = (with(&cache, policy), Source::new(), rig.runtime.clone());
+    let rows = docs.clone().loader({
+        let source = source.clone();
+        move |_: u64| {
+            let (source, runtime) = (source.clone(), runtime.clone());
+            async move {
+                larder_core::Runtime::sleep(&*runtime, SECOND).await;
+                source.read().await
+            }
+        }
+    });
+    rig.drive(rows.load(1_u64)).await.unwrap();
+    source.gate.set(false);
+    rig.advance(MINUTE / 2);
+    for _ in 0..100 {
+        assert_eq!(rig.drive(rows.fetch(1_u64)).await.unwrap().outcome, Outcome::Hit);
+    }
+    settle().await;
+    rig.pass(2 * SECOND).await;
+    assert_eq!((source.loads(), cache.stats().flights), (2, 1), "it is refreshed early");
+    let _ = cache.expire([selector("doc:1")]).await;
+    assert_eq!(rig.drive(rows.fetch(1_u64)).await.unwrap().outcome, Outcome::Stale);
+}
+
 /// A load hangs for good. Callers are let go at the soft timeout; the load itself is cancelled at the hard one, and what it
 /// held is released (dialporten#4252: a hung loader kept the key's lock through six incidents).
 #[tokio::test]

@@ -181,8 +181,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "spare-unchecked",
         story: "Something stale is kept for a load that fails; meanwhile it is invalidated for good; it is served all the same.",
         file: "namespace/handle.rs",
-        text: "&& node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead",
-        becomes: "&& (node.n() > 0 || node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead)",
+        text: "let serves = verdict != Verdict::Dead\n",
+        becomes: "let serves = (verdict != Verdict::Dead || node.n() > 0)\n",
     },
 ];
 

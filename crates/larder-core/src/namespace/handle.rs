@@ -293,8 +293,13 @@ impl<V: Send + Sync + 'static> Handle<V> {
         let (entry, tier) = flight.spare()?;
         let now = self.engine.clock.now();
         let node = &self.engine.node;
-        let serves = entry.freshness(now) != Freshness::Expired
-            && node.check_since(key.as_bytes(), entry.tags(), entry.seen()) != Verdict::Dead
+        let verdict = node.check_since(key.as_bytes(), entry.tags(), entry.seen());
+        if verdict == Verdict::Stale {
+            // It may have been fresh when it was looked up, and have been expired since.
+            entry.age_at(self.engine.expired_at(key.as_bytes(), entry, now));
+        }
+        let serves = verdict != Verdict::Dead
+            && entry.freshness(now) != Freshness::Expired
             && node.serves(entry.loaded(), now);
         serves.then(|| self.found(entry, Some(*tier), now)).flatten()
     }
