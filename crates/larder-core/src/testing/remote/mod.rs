@@ -4,6 +4,7 @@
 //! its own. [`TestRemote`] is one node's connections to it, with [`Faults`] on the way.
 
 mod faults;
+mod happening;
 mod leases;
 mod log;
 mod port;
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::faults::{Faults, Path, PathFaults};
-pub use self::redis::{Happening, LeaseEnd, RedisOptions, TestRedis, Watcher};
+pub use self::happening::{Happening, LeaseEnd, Watcher};
+pub use self::redis::{RedisOptions, TestRedis};
 use self::wire::Wire;
 use crate::runtime::Runtime;
 

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::happening::{Happening, LeaseEnd, Watcher};
 use super::leases::{Lease, Shares, may_store, micros};
 use super::log::{Call, Log, Step};
 use crate::EPOCH_OFFSET;
-use crate::log::{Append, Epoch, Opened, Record, RecordBody, Stamp};
+use crate::log::{Append, Epoch, Opened, Record, Stamp};
 use crate::remote::{Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, Store, StoreLease, Stored, Wake};
 use crate::runtime::{Moment, Runtime};
 
@@ -37,92 +38,6 @@ impl Default for RedisOptions {
         RedisOptions { stamp_limit: 65_536, records: 10_000, replica: None }
     }
 }
-
-/// Something a watcher of the server may want to know, told while it happens.
-#[derive(Clone, Debug)]
-pub enum Happening {
-    /// A record was appended.
-    Appended {
-        /// By whom: [`TestRemote::id`](super::TestRemote::id).
-        by: u64,
-        /// On the primary? Else on one that was deposed and does not know.
-        primary: bool,
-        /// The record.
-        record: Arc<Record>,
-    },
-    /// A value was stored.
-    Stored {
-        /// By whom.
-        by: u64,
-        /// Under this key.
-        key: Vec<u8>,
-        /// The epoch of the value it took the place of.
-        over: Option<Epoch>,
-        /// Its own epoch.
-        epoch: Epoch,
-        /// What the store said of the lease.
-        lease: StoreLease,
-        /// The lease that lived then.
-        held: Option<u64>,
-    },
-    /// A lease was granted.
-    Leased {
-        /// To whom.
-        by: u64,
-        /// On the primary?
-        primary: bool,
-        /// Of this key.
-        key: Vec<u8>,
-        /// What was asked for.
-        request: LeaseRequest,
-        /// The lease that lived then.
-        held: Option<u64>,
-    },
-    /// A lease was refused: somebody else has it.
-    Refused {
-        /// To whom.
-        by: u64,
-        /// By this server.
-        server: u64,
-        /// Of this key.
-        key: Vec<u8>,
-        /// What was asked for.
-        request: LeaseRequest,
-        /// Which one lives.
-        held: u64,
-    },
-    /// A lease lives on, from now for as long as when it was granted.
-    Extended {
-        /// Its name.
-        token: u64,
-    },
-    /// A lease has ended.
-    Ended {
-        /// On this server.
-        server: u64,
-        /// Its name.
-        token: u64,
-        /// How.
-        how: LeaseEnd,
-    },
-}
-
-/// How a lease ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseEnd {
-    /// With the store of what was loaded.
-    Stored,
-    /// A value put by hand took it away.
-    Broken,
-    /// It was given back.
-    Released {
-        /// False: others need not wait for what it was for.
-        shared: bool,
-    },
-}
-
-/// Is told what happens on the servers.
-pub type Watcher = Box<dyn Fn(&Happening) + Send + Sync>;
 
 /// Servers, one of them the primary. Times are those of the runtime it is made with, plus a clock that can be stepped.
 pub struct TestRedis {
@@ -721,19 +636,6 @@ pub(super) struct At {
 }
 
 /// Was anything but a marker appended? (For watchers.)
-impl Happening {
-    /// The invalidation, if this is one that was appended to the primary's log.
-    pub fn invalidation(&self) -> Option<(u64, &Append)> {
-        match self {
-            Happening::Appended { by, primary: true, record } => match &record.body {
-                RecordBody::Invalidation(append) => Some((*by, append)),
-                RecordBody::Marker | RecordBody::Unknown => None,
-            },
-            _ => None,
-        }
-    }
-}
-
 fn epoch_of(bytes: &[u8]) -> Option<Epoch> {
     let line = bytes.get(EPOCH_OFFSET..EPOCH_OFFSET + 8)?.try_into().ok()?;
     let at = bytes.get(EPOCH_OFFSET + 8..EPOCH_OFFSET + 16)?.try_into().ok()?;
