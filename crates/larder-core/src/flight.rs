@@ -279,6 +279,15 @@ impl Flights {
         Boarding::Lead(flight)
     }
 
+    /// Nobody joins this flight from now on: its leader has not come as far as the load for too long. He may yet, and then has
+    /// his answer, and whoever still waits for it.
+    pub(crate) fn pass_by(&self, key: &Key, flight: &Arc<Flight>) {
+        let mut shard = self.shard(key).lock();
+        if shard.get(key).is_some_and(|there| Arc::ptr_eq(there, flight)) {
+            shard.remove(key);
+        }
+    }
+
     /// Ends a flight: it leaves the table, then its callers hear.
     pub(crate) fn land(&self, key: &Key, flight: &Arc<Flight>, landing: Landing) {
         self.finish(key, flight, landing);
@@ -304,12 +313,7 @@ impl Flights {
 
     /// False: it has ended before.
     fn finish(&self, key: &Key, flight: &Arc<Flight>, landing: Landing) -> bool {
-        {
-            let mut shard = self.shard(key).lock();
-            if shard.get(key).is_some_and(|there| Arc::ptr_eq(there, flight)) {
-                shard.remove(key);
-            }
-        }
+        self.pass_by(key, flight);
         let first = flight.landing.set(landing).is_ok();
         flight.landed.notify_waiters();
         if first && self.open.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -177,6 +177,25 @@ async fn a_load_that_blocks_its_thread_loses_its_lease_and_shows_in_health() {
     assert_eq!((cache.health().status, cache.health().hung_loads), ("ok", 0));
 }
 
+/// A process stands still for more than a second (its processor is taken away) while a leader is on his way to the load.
+/// When it goes on, whoever waits for him passes by first, and loads. The leader must have his answer all the same: nothing was
+/// wrong with his load.
+#[tokio::test]
+async fn a_leader_who_was_passed_by_has_the_answer_of_his_own_load() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let (docs, source) = (docs(&cache), Source::new());
+    rig.remote.set(|faults| faults.hang = true);
+    let leads = read(&docs, 1, &source);
+    settle().await;
+    let waits = read(&docs, 1, &source);
+    settle().await;
+    rig.advance(5 * SECOND);
+    assert_eq!(rig.drive(async { waits.await.unwrap() }).await, Ok(1));
+    assert_eq!(rig.drive(async { leads.await.unwrap() }).await, Ok(1));
+    assert_eq!(cache.stats().flights, 0);
+}
+
 /// The caller that leads has not come as far as the load, and is not polled any more. Nobody may wait for it for long.
 #[tokio::test]
 async fn a_leader_that_stops_on_its_way_to_the_load_is_replaced() {

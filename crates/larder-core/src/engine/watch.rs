@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::event::Event;
-use crate::flight::Landing;
 use crate::sync::atomic::Ordering;
 
 /// How often there is a look, and how far past its deadline a load is before it counts as hung.
@@ -38,7 +37,7 @@ impl Engine {
                         engine.give_back_lease(&key);
                     }
                     // Its leader was stopped on the way to the load: somebody else takes over.
-                    false => engine.flights.land(&key, &flight, Landing::Abandoned),
+                    false => engine.flights.pass_by(&key, &flight),
                 }
             }
             if engine.flights.len() == 0 {

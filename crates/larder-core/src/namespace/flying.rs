@@ -56,7 +56,7 @@ impl<V: Send + Sync + 'static> Flying<V> {
             Err(Late { has_begun: true }) => self.failed(Failure::TimedOut),
             Err(Late { has_begun: false }) => {
                 // Its leader was stopped on the way to the load: somebody else takes over.
-                self.handle.engine().flights.land(&self.key, &self.flight, Landing::Abandoned);
+                self.handle.engine().flights.pass_by(&self.key, &self.flight);
                 Flown::Again
             }
         }
