@@ -1,8 +1,8 @@
 //! `log-hit`: hits in memory while others invalidate something else.
 //!
 //! Two nodes on one Redis. One reads 100,000 entries in Zipf order: keys of a namespace and three levels, two tags each.
-//! The other invalidates keys that nobody reads, 1,000 a second. Each invalidation that comes in makes the next read of
-//! every entry look its selectors up once.
+//! The other invalidates what nobody reads, 1,000 a second: in turn a key elsewhere, a subtree of the same namespace, and
+//! a tag. Each invalidation that comes in makes the next read of every entry look its selectors up once.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -120,12 +120,22 @@ async fn invalidate(writer: Cache, writing: Arc<AtomicBool>, written: Arc<Atomic
             continue;
         }
         number += 1;
-        let selector = Selector::key(("order", number % 20_000, "lines"));
+        let selector = elsewhere(number);
         let (writer, written) = (writer.clone(), written.clone());
         tokio::spawn(async move {
             delivered(&writer.invalidate([selector]).await);
             written.fetch_add(1, Ordering::Relaxed);
         });
+    }
+}
+
+/// What no entry that is read carries: 20,000 selectors, of each kind a third.
+fn elsewhere(number: u64) -> Selector {
+    let one = number % 20_000;
+    match one % 3 {
+        0 => Selector::key(("order", one, "lines")),
+        1 => Selector::under(("profile", format!("region-{}", one % 50), format!("nobody-{one}"))),
+        _ => Selector::tag(&format!("nowhere-{one}")),
     }
 }
 

@@ -9,12 +9,13 @@ use crate::log::{Epoch, Mark};
 use crate::policy::{Content, Lifetime};
 use crate::runtime::Moment;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::tag::Tag;
 
 /// Any value, shared.
 pub(crate) type AnyValue = Arc<dyn Any + Send + Sync>;
 
-/// Tags as stored: escaped.
-pub(crate) type Tags = Option<Arc<[Box<[u8]>]>>;
+/// Tags as stored.
+pub(crate) type Tags = Option<Arc<[Tag]>>;
 
 /// What an entry takes beside its key and value: its slot in the map, two reference counts, the map's own links.
 pub(crate) const ENTRY_OVERHEAD: usize = 200;
@@ -221,7 +222,7 @@ impl Entry {
         self.seen.set(self.seen.get().max(n));
     }
 
-    pub(crate) fn tags(&self) -> &[Box<[u8]>] {
+    pub(crate) fn tags(&self) -> &[Tag] {
         self.rest.as_ref().and_then(|rest| rest.tags.as_deref()).unwrap_or_default()
     }
 

@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::entry::Tags;
 use crate::log::Epoch;
 use crate::policy::Lifetime;
+use crate::tag::Tag;
 
 const MAGIC: [u8; 2] = *b"Lr";
 const VERSION: u8 = 1;
@@ -106,7 +107,7 @@ impl Envelope {
     /// The bytes to store; `None` if a part is too large for its length field.
     pub(crate) fn encode(&self) -> Option<Bytes> {
         let tags = self.tags.as_deref().unwrap_or_default();
-        let tags_len: usize = tags.iter().map(|t| t.len() + 2).sum();
+        let tags_len: usize = tags.iter().map(|tag| tag.text().len() + 2).sum();
         let mut out = Vec::with_capacity(HEADER + self.key.len() + tags_len + self.payload.len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, 0]);
@@ -126,8 +127,8 @@ impl Envelope {
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&self.key);
         for tag in tags {
-            out.extend_from_slice(&u16::try_from(tag.len()).ok()?.to_be_bytes());
-            out.extend_from_slice(tag);
+            out.extend_from_slice(&u16::try_from(tag.text().len()).ok()?.to_be_bytes());
+            out.extend_from_slice(tag.text());
         }
         let checksum = checksum(&out);
         out[checksum_at..checksum_at + 8].copy_from_slice(&checksum.to_be_bytes());
@@ -207,7 +208,7 @@ fn read_tags(mut bytes: &[u8]) -> Result<Tags, Reject> {
     while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
         let len = usize::from(u16::from_be_bytes(*len));
         let tag = rest.get(..len).ok_or(Reject::Truncated)?;
-        tags.push(Box::from(tag));
+        tags.push(Tag::new(tag));
         bytes = &rest[len..];
     }
     if !bytes.is_empty() || tags.len() > MAX_TAGS {
@@ -256,7 +257,7 @@ mod tests {
         (numbers, bytes).prop_map(
             |((line, at, stored_at_ms, schema, (ms, compression)), (key, tags, payload))| Envelope {
                 key: key.into(),
-                tags: (!tags.is_empty()).then(|| tags.into_iter().map(Vec::into_boxed_slice).collect()),
+                tags: (!tags.is_empty()).then(|| tags.into_iter().map(Tag::new).collect()),
                 epoch: Epoch { line, at },
                 codec: 1,
                 compression,

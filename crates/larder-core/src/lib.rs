@@ -51,6 +51,7 @@ mod runtime;
 mod selector;
 mod stats;
 mod sync;
+mod tag;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod units;

@@ -81,18 +81,49 @@ impl Memory {
         self.bound > 0
     }
 
-    /// What memory has under a key, if it is fresh at `now` and was known to be valid at `n`.
+    /// What memory has under a key, if it is fresh at `now` and was known to be valid at `n`. If not, `still_valid` says
+    /// whether it is, of the entry in its place, and it is dated up.
     // Always inlined, and nothing but the value is moved: whatever is passed on whole is a copy of what was written a
     // moment ago, and waits for it.
     #[inline(always)]
-    pub(crate) fn fresh(&self, key: &Probe<'_>, n: u64, now: Moment) -> Option<Glance> {
+    pub(crate) fn fresh(
+        &self,
+        key: &Probe<'_>,
+        n: u64,
+        now: Moment,
+        still_valid: impl FnOnce(&Entry) -> bool,
+    ) -> Option<Glance> {
         let place = self.map.get(key)?;
         let entry = &place.entry;
-        if entry.seen() < n || !entry.is_fresh(now) {
+        if !entry.is_fresh(now) {
             return None;
+        }
+        if entry.seen() < n {
+            return self.dated_up(key, n, now, still_valid);
         }
         let (stored, fresh_until, cost) = (entry.stored, entry.fresh_until(), entry.cost());
         Some(Glance { value: place.entry.value, stored, fresh_until, cost })
+    }
+
+    #[inline(never)]
+    fn dated_up(
+        &self,
+        key: &Probe<'_>,
+        n: u64,
+        now: Moment,
+        still_valid: impl FnOnce(&Entry) -> bool,
+    ) -> Option<Glance> {
+        let mut glance = None;
+        self.map.remove_if(key, |there| {
+            let entry = &there.entry;
+            if entry.is_fresh(now) && still_valid(entry) {
+                entry.date_up(n);
+                let (stored, fresh_until, cost) = (entry.stored, entry.fresh_until(), entry.cost());
+                glance = Some(Glance { value: entry.value.clone(), stored, fresh_until, cost });
+            }
+            false
+        });
+        glance
     }
 
     /// The whole entry.

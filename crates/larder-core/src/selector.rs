@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use crate::key::{self, Key, KeyWriter, MAX_TAG_BYTES, ToKey};
 use crate::sync::SoundHash;
+use crate::tag::Tag;
 
 /// The longest selector taken from text, in bytes.
 const MAX_SELECTOR_BYTES: usize = 4096;
@@ -121,12 +122,12 @@ impl Selector {
 
     /// Does the selector name this entry? (For tests and tools; the engine looks up hashes.)
     pub fn matches(&self, key: &Key, tags: &[&str]) -> bool {
-        let escaped: Vec<Box<[u8]>> = tags.iter().map(|tag| key::escape_tag(tag).into()).collect();
+        let escaped: Vec<Tag> = tags.iter().map(|tag| Tag::new(key::escape_tag(tag))).collect();
         self.names(key.as_bytes(), &escaped)
     }
 
     /// As [`matches`](Self::matches), of an entry as it is stored.
-    pub(crate) fn names(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
+    pub(crate) fn names(&self, key: &[u8], tags: &[Tag]) -> bool {
         let name = key::name_of(key);
         match self.kind {
             Kind::All => true,
@@ -134,7 +135,7 @@ impl Selector {
             Kind::Under => {
                 name.strip_prefix(&*self.name).is_some_and(|rest| rest.is_empty() || rest[0] == b':')
             }
-            Kind::Tag => tags.contains(&self.name),
+            Kind::Tag => tags.iter().any(|tag| tag.text() == &*self.name),
         }
     }
 
@@ -144,6 +145,11 @@ impl Selector {
             Kind::Key | Kind::Under => &self.name,
             Kind::All | Kind::Tag => b"",
         }
+    }
+
+    /// The hash of the selector that names a tag, escaped.
+    pub(crate) fn hash_of_tag(escaped: &[u8]) -> SelectorHash {
+        HASHER.hash(Kind::Tag, escaped)
     }
 
     pub(crate) fn hash(&self) -> SelectorHash {
@@ -202,7 +208,7 @@ impl Hasher {
 
 /// Calls `visit` with every selector that names an entry: everything, each subtree above it, its key, its tags.
 #[inline]
-pub(crate) fn each_of(key: &[u8], tags: &[Box<[u8]>], mut visit: impl FnMut(SelectorHash)) {
+pub(crate) fn each_of(key: &[u8], tags: &[Tag], mut visit: impl FnMut(SelectorHash)) {
     let name = key::name_of(key);
     visit(HASHER.hash(Kind::All, b""));
     for (at, _) in name.iter().enumerate().filter(|&(_, &b)| b == b':') {
@@ -211,7 +217,7 @@ pub(crate) fn each_of(key: &[u8], tags: &[Box<[u8]>], mut visit: impl FnMut(Sele
     visit(HASHER.hash(Kind::Under, name));
     visit(HASHER.hash(Kind::Key, name));
     for tag in tags {
-        visit(HASHER.hash(Kind::Tag, tag));
+        visit(tag.hash());
     }
 }
 
@@ -255,7 +261,7 @@ mod tests {
     #[test]
     fn the_hashes_of_an_entry_are_exactly_those_of_the_selectors_that_match_it() {
         let key = Key::of(("trig", 123, "logs"));
-        let tags = [key::escape_tag("site").into_boxed_slice()];
+        let tags = [Tag::new(key::escape_tag("site"))];
         let mut hashes = Vec::new();
         each_of(key.as_bytes(), &tags, |h| hashes.push(h));
         for text in ["*", "trig:*", "trig:123:*", "trig:123:logs:*", "trig:123:logs", "#site"] {

@@ -13,6 +13,7 @@ use crate::outcome::Tier;
 use crate::remote::Cursor;
 use crate::runtime::{Moment, within};
 use crate::selector::Selector;
+use crate::tag::Tag;
 
 /// Records read at one time, and reads: together more than a log keeps.
 const RECORDS: (usize, usize) = (1000, 12);
@@ -90,7 +91,7 @@ pub struct Culprit {
 struct Suspect {
     told: Explained,
     key: Key,
-    tags: Vec<Box<[u8]>>,
+    tags: Vec<Tag>,
     epoch: Option<Epoch>,
 }
 
@@ -159,7 +160,7 @@ impl Engine {
                 let told = Explained {
                     tier: Tier::Memory,
                     key: text(key.as_bytes()),
-                    tags: entry.tags().iter().map(|tag| text(tag)).collect(),
+                    tags: entry.tags().iter().map(|tag| text(tag.text())).collect(),
                     epoch: entry.epoch().map(|e| e.to_string()),
                     age_ms: millis(now.since(entry.stored)),
                     ttl_ms: millis(entry.ttl(now)),
@@ -231,7 +232,7 @@ impl Engine {
         let told = Explained {
             tier: Tier::Remote,
             key: text(&envelope.key),
-            tags: tags.iter().map(|tag| text(tag)).collect(),
+            tags: tags.iter().map(|tag| text(tag.text())).collect(),
             epoch: Some(envelope.epoch.to_string()),
             age_ms: millis(age),
             ttl_ms: millis(life.fresh_for.saturating_sub(age)),
@@ -259,7 +260,7 @@ impl Suspect {
 }
 
 /// The record, if it names an entry with this key and these tags.
-fn culprit(record: &Record, key: &Key, tags: &[Box<[u8]>]) -> Option<Culprit> {
+fn culprit(record: &Record, key: &Key, tags: &[Tag]) -> Option<Culprit> {
     let RecordBody::Invalidation(Append { mode, selectors, author, .. }) = &record.body else { return None };
     let selector = selectors.iter().find(|s| Selector::from_log(s).names(key.as_bytes(), tags))?;
     Some(Culprit {

@@ -143,15 +143,16 @@ impl Engine {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// What memory has under a key, if it is fresh and nothing was applied since it was last checked. Everything else is
-    /// for [`in_memory`](Self::in_memory).
+    /// What memory has under a key, if it is fresh and nothing that was applied since it was last checked concerns it.
+    /// Everything else is for [`in_memory`](Self::in_memory).
     #[inline(always)]
     pub(crate) fn fresh_in_memory(&self, key: &Probe<'_>, now: Moment) -> Option<Glance> {
         if !self.node.serves_any(now) {
             return None;
         }
         let n = self.node.n();
-        self.memory.fresh(key, n, now)
+        self.memory
+            .fresh(key, n, now, |entry| self.node.is_untouched(&key.bytes(), entry.tags(), entry.seen()))
     }
 
     /// Looks a key up in memory and decides whether what is there may be served.

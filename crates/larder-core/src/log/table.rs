@@ -8,6 +8,7 @@ use crate::runtime::Moment;
 use crate::selector::{self, SelectorHash};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{FastHash, RwLock};
+use crate::tag::Tag;
 
 /// Locks of the table. A reader meets a writer only if their selectors fall into the same part.
 const SHARDS: usize = 16;
@@ -76,16 +77,51 @@ impl Shard {
 /// The rows. Writers are serialised by the caller; readers need nobody's leave.
 pub(super) struct Table {
     shards: [RwLock<Shard>; SHARDS],
+    touched: Touched,
     /// Rows in one generation of one shard.
     limit: usize,
     /// The table knows every invalidation applied after `n = floor`.
     floor: AtomicU64,
 }
 
+/// Selectors by place: the highest `n` of all that were ever written and fall into the same. Never less than the row says,
+/// so what an entry has seen all of needs no row, and no lock.
+struct Touched(Box<[AtomicU64]>);
+
+/// Places at the most: 256 KiB, which a core's cache holds beside other things. What shares a place costs a look at the rows.
+const PLACES: usize = 1 << 15;
+
+impl Touched {
+    /// For a table with generations of `limit` selectors.
+    fn new(limit: usize) -> Self {
+        let places = limit.next_power_of_two().clamp(64, PLACES);
+        Touched((0..places).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn place(&self, selector: SelectorHash) -> &AtomicU64 {
+        let places = self.0.len() as u64;
+        &self.0[usize::try_from(selector % places).unwrap_or_default()]
+    }
+
+    fn at(&self, selector: SelectorHash, n: u64) {
+        self.place(selector).fetch_max(n, Ordering::AcqRel);
+    }
+
+    #[inline]
+    fn since(&self, selector: SelectorHash, seen: u64) -> bool {
+        self.place(selector).load(Ordering::Acquire) > seen
+    }
+}
+
 impl Table {
     /// A table of two generations of `limit` selectors.
     pub(super) fn new(limit: usize) -> Self {
-        Table { shards: Default::default(), limit: (limit / SHARDS).max(1), floor: AtomicU64::new(0) }
+        Table {
+            shards: Default::default(),
+            touched: Touched::new(limit),
+            limit: (limit / SHARDS).max(1),
+            floor: AtomicU64::new(0),
+        }
     }
 
     fn shard(&self, selector: SelectorHash) -> &RwLock<Shard> {
@@ -122,6 +158,7 @@ impl Table {
         }
         let mut row = shard.get(selector);
         change(&mut row);
+        self.touched.at(selector, row.get(Mode::Soft).n.max(row.get(Mode::Hard).n));
         shard.young.insert(selector, row);
         forgotten
     }
@@ -144,8 +181,16 @@ impl Table {
         }
     }
 
+    /// Was nothing written since `n = seen` that names an entry? Without a lock; false: the rows know more.
+    #[inline]
+    pub(super) fn is_untouched(&self, key: &[u8], tags: &[Tag], seen: u64) -> bool {
+        let mut untouched = true;
+        selector::each_of(key, tags, |hash| untouched &= !self.touched.since(hash, seen));
+        untouched && seen >= self.floor()
+    }
+
     /// The highest of everything over all selectors of an entry.
-    pub(super) fn newest(&self, key: &[u8], tags: &[Box<[u8]>]) -> Row {
+    pub(super) fn newest(&self, key: &[u8], tags: &[Tag]) -> Row {
         let mut newest = Row::default();
         selector::each_of(key, tags, |hash| newest = newest.join(self.shard(hash).read().get(hash)));
         newest
@@ -184,5 +229,22 @@ mod tests {
             let selector = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             assert_eq!(table.shard(selector).read().get(selector).get(Mode::Hard).n, n);
         }
+    }
+
+    /// A look without locks may send its caller to the rows in vain, but not too often, and never away from them.
+    #[test]
+    fn what_is_called_untouched_has_no_row_since_and_most_of_what_has_none_is_called_so() {
+        let table = Table::new(1024);
+        let selector = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for n in 10..510 {
+            table
+                .write(selector(n), Column { n, at: n }, |row| *row.column(Mode::Soft) = Column { n, at: n });
+        }
+        assert!((10..510).all(|n| table.touched.since(selector(n), n - 1)));
+        let untouched = (1000..2000).filter(|&i| !table.touched.since(selector(i), 9)).count();
+        assert!(untouched > 400, "{untouched} of 1000, though half of the places are free");
+        assert!(table.is_untouched(b"a", &[], 509));
+        table.raise_floor(510);
+        assert!(!table.is_untouched(b"a", &[], 509), "beyond what the table knows");
     }
 }

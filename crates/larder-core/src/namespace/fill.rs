@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::entry::Tags;
 use crate::key::{MAX_TAG_BYTES, escape_tag};
+use crate::tag::Tag;
 
 /// What a loader says of a value, beyond the policy.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,7 @@ impl Fill {
     }
 
     pub(super) fn stored_tags(&self) -> Tags {
-        let tags = || self.tags.iter().map(|tag| escape_tag(tag).into_boxed_slice()).collect();
+        let tags = || self.tags.iter().map(|tag| Tag::new(escape_tag(tag))).collect();
         (!self.tags.is_empty()).then(tags)
     }
 }

@@ -306,7 +306,7 @@ impl<V: Send + Sync + 'static> Home for Handle<V> {
 
 /// Key, tags, a value of `size` and what an entry takes besides, in bytes.
 pub(super) fn weight(key: &Key, size: usize, tags: &Tags) -> u32 {
-    let tags: usize = tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.len() + 32).sum();
+    let tags: usize = tags.iter().flat_map(|tags| tags.iter()).map(|tag| tag.text().len() + 40).sum();
     let bytes = size.saturating_add(key.as_bytes().len() + tags + ENTRY_OVERHEAD);
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

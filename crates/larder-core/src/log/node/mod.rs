@@ -26,6 +26,7 @@ use super::{Epoch, Lineage, Mark, Mode};
 use crate::runtime::Moment;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::tag::Tag;
 
 /// What the log says of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,8 +139,18 @@ impl Node {
         self.table.len()
     }
 
+    /// Has nothing happened, since the counter stood at `seen`, to an entry with this key and these tags? Takes no lock; false:
+    /// [`check_since`](Self::check_since) knows.
+    #[inline]
+    pub(crate) fn is_untouched(&self, key: &[u8], tags: &[Tag], seen: u64) -> bool {
+        self.table.is_untouched(key, tags, seen)
+    }
+
     /// What happened, since the counter stood at `seen`, to an entry with this key and these tags?
-    pub(crate) fn check_since(&self, key: &[u8], tags: &[Box<[u8]>], seen: u64) -> Verdict {
+    pub(crate) fn check_since(&self, key: &[u8], tags: &[Tag], seen: u64) -> Verdict {
+        if self.table.is_untouched(key, tags, seen) {
+            return Verdict::Valid;
+        }
         let row = self.table.newest(key, tags);
         let (soft, hard) = (row.get(Mode::Soft), row.get(Mode::Hard));
         // The floor after the rows: rows are forgotten only after it has risen.
@@ -153,7 +164,7 @@ impl Node {
     }
 
     /// When was an entry with this key and these tags last invalidated in this mode? Zero: not within the table's reach.
-    pub(crate) fn last(&self, mode: Mode, key: &[u8], tags: &[Box<[u8]>]) -> Moment {
+    pub(crate) fn last(&self, mode: Mode, key: &[u8], tags: &[Tag]) -> Moment {
         self.table.newest(key, tags).when(mode)
     }
 
@@ -163,7 +174,7 @@ impl Node {
     }
 
     /// May an entry that was read from the remote tier be used? Answers the `n` it is good for, too.
-    pub(crate) fn check_remote(&self, key: &[u8], tags: &[Box<[u8]>], epoch: Epoch) -> (Verdict, u64) {
+    pub(crate) fn check_remote(&self, key: &[u8], tags: &[Tag], epoch: Epoch) -> (Verdict, u64) {
         let n = self.n();
         let state = self.state.read();
         let on_lineage = state.position.is_some_and(|p| state.lineage.holds(p.line, epoch));
@@ -191,7 +202,7 @@ impl Node {
     }
 
     /// Is an invalidation of this entry on its way to the log? Then what was loaded is not stored there yet.
-    pub(crate) fn is_pending(&self, key: &[u8], tags: &[Box<[u8]>]) -> bool {
+    pub(crate) fn is_pending(&self, key: &[u8], tags: &[Tag]) -> bool {
         self.state.read().own.mode_of(key, tags).is_some()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::log::{Epoch, Mode};
 use crate::selector::{self, Selector, SelectorHash};
+use crate::tag::Tag;
 
 /// Invalidations that wait for the remote tier, at the most. One more, and they become "everything".
 pub(super) const PENDING_LIMIT: usize = 1024;
@@ -197,7 +198,7 @@ impl Own {
     }
 
     /// Is an invalidation on its way that names an entry with this key and these tags?
-    pub(super) fn mode_of(&self, key: &[u8], tags: &[Box<[u8]>]) -> Option<Mode> {
+    pub(super) fn mode_of(&self, key: &[u8], tags: &[Tag]) -> Option<Mode> {
         if self.pending.is_empty() {
             return None;
         }

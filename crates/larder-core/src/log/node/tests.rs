@@ -398,7 +398,7 @@ proptest! {
     fn no_verdict_is_better_than_what_a_perfect_memory_would_give(steps in steps()) {
         let node = Node::new(16, Duration::MAX);
         synchronise(&node, &opened(epoch(10), &[], 0), &[]);
-        let tags: [Box<[u8]>; 1] = [b"t".as_slice().into()];
+        let tags = [Tag::new(b"t".as_slice())];
         let keys: Vec<Key> = (0..4_u64).map(|i| Key::of(("a", i))).collect();
         let mut marks = vec![(node.mark(Moment::ORIGIN), 0)];
         let mut applied: Vec<(Mode, Selector, u64)> = Vec::new();
