@@ -149,8 +149,9 @@ impl Values {
         let name = self.keys().value(key);
         let (line, at) = (epoch.line.to_be_bytes(), epoch.at.to_be_bytes());
         let measured = if measured { "1" } else { "" };
+        let yields = lease == StoreLease::Yields;
         let token = match lease {
-            StoreLease::Apart => None,
+            StoreLease::Apart | StoreLease::Yields => None,
             StoreLease::Ends(token) => Some(hex(token)),
             StoreLease::Breaks => Some(String::new()),
         };
@@ -159,6 +160,7 @@ impl Values {
             None => {
                 let plain = scripts::STORE.run(&holder, 1, |call| {
                     call.arg(&name).arg(&*bytes).arg(life).arg(&line).arg(&at).arg(measured);
+                    call.arg(if yields { "1" } else { "" });
                 });
                 plain.await?
             }

@@ -57,6 +57,8 @@ pub(crate) enum Held {
     Lease(Lease),
     /// It takes it away from whoever has one.
     Breaks,
+    /// Nothing: the value is given back, and yields to what others have stored.
+    Yields,
 }
 
 impl<V: Send + Sync + 'static> Handle<V> {
@@ -248,6 +250,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 Held::Apart => StoreLease::Apart,
                 Held::Lease(lease) => StoreLease::Ends(lease.token()),
                 Held::Breaks => StoreLease::Breaks,
+                Held::Yields => StoreLease::Yields,
             };
             let store = Store { bytes, life: left, epoch, lease, measured: reserved.is_some() };
             let answer = remote.store(runtime, key.as_bytes(), store).await;
@@ -261,8 +264,11 @@ impl<V: Send + Sync + 'static> Handle<V> {
                     handle.counters.count(match stored {
                         Stored::Stored | Stored::Replaced { .. } => Count::Stores,
                         Stored::Overtaken => {
-                            // Others have something later. This node must not go on for a whole ttl with what it has.
-                            handle.engine.memory.discard(&Probe::from(&key), &entry_of);
+                            // Others have something later. This node must not go on for a whole ttl with what it has. What
+                            // was given back has been here for a while, and is good for as long as it was.
+                            if lease != StoreLease::Yields {
+                                handle.engine.memory.discard(&Probe::from(&key), &entry_of);
+                            }
                             Count::StoresRefused
                         }
                     });
@@ -300,7 +306,7 @@ impl<V: Send + Sync + 'static> Home for Handle<V> {
         }
         let Ok(value) = entry.value.clone().downcast::<V>() else { return false };
         let overtaken = || self.engine.memory.has_other(&Probe::from(key), entry);
-        self.store_remotely(key, value, entry, now, Held::Apart, overtaken)
+        self.store_remotely(key, value, entry, now, Held::Yields, overtaken)
     }
 }
 

@@ -31,6 +31,9 @@ pub enum StoreLease {
     /// of no smaller position is there. Stored or not, a lease that is still this one is released, and those who wait for
     /// it are woken.
     Ends(u64),
+    /// Nothing; and refused if there is a value already, unless it is of an earlier load of the same line. For what is given
+    /// back to a tier that may have lost it: what others have stored meanwhile may be newer, whatever the positions say.
+    Yields,
     /// A value put by hand: whoever holds the lease loses it, so that what he loads does not take the place of this.
     Breaks,
 }

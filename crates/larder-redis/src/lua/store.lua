@@ -3,7 +3,7 @@
 -- KEYS: the value, and its lease if that matters.
 -- ARGV: 1 bytes, 2 life in ms, 3 line (8 bytes), 4 at (8 bytes, big-endian), 5 whether to tell what was replaced (1); and if the
 -- lease matters: 6 the token of the load that ends, or none to end any; 7 what the channels of waiters begin with, 8 what they
--- are told.
+-- are told. Without a lease 6 may be 1: then it gives way to any value there but one of an earlier load of the same line.
 --
 -- A value begins with "Lr", the version (1), flags, line, at. Anything else, of whatever type, is replaced.
 
@@ -17,7 +17,8 @@ end
 -- How far the value there is ahead of this one, if both are of one line.
 local ahead
 local head = redis.pcall('GETRANGE', KEYS[1], 0, 19)
-if type(head) == 'string' and #head == 20 and head:sub(1, 3) == 'Lr\1' and head:sub(5, 12) == ARGV[3] then
+local is_value = type(head) == 'string' and #head == 20 and head:sub(1, 3) == 'Lr\1'
+if is_value and head:sub(5, 12) == ARGV[3] then
   local at = number(head:sub(13, 20))
   -- No true position is as large as 2^52, and none beyond it could be compared exactly.
   if at < 2 ^ 52 then ahead = at - number(ARGV[4]) end
@@ -33,6 +34,8 @@ if KEYS[2] then
     -- Somebody else has loaded and stored since it ran out.
     fits = false
   end
+elseif ARGV[6] == '1' and is_value and (not ahead or ahead >= 0) then
+  fits = false
 end
 
 local answer = 0

@@ -327,3 +327,20 @@ pub async fn a_value_put_by_hand_breaks_the_lease(subject: &dyn Subject) {
     assert_eq!(store_as(&*two.remote, b"k", at(4), "too old", StoreLease::Breaks).await, Stored::Overtaken);
     assert_eq!(one.extend(b"k", rejects.token, LIFE).await, Ok(true));
 }
+
+/// A node gives back what the tier may have lost. Others have loaded since, some of them on a line that has begun after.
+pub async fn what_is_given_back_yields_to_what_is_there(subject: &dyn Subject) {
+    let one = subject.node().await;
+    let (later, other) = (at(5), Epoch { line: at(5).line ^ 1, at: 1 });
+    let give_back = async |epoch, text| store_as(&*one, b"k", epoch, text, StoreLease::Yields).await;
+    assert_eq!(give_back(later, "lost").await, Stored::Stored, "nothing is there");
+    for there in [at(5), at(9), other] {
+        one.remove(b"k").await.expect("it is removed");
+        store_as(&*one, b"k", there, "there", StoreLease::Apart).await;
+        assert_eq!(give_back(later, "given back").await, Stored::Overtaken, "{there}");
+        assert_eq!(body(&*one, "k").await.as_deref(), Some("there"), "{there}");
+    }
+    one.remove(b"k").await.expect("it is removed");
+    store_as(&*one, b"k", at(4), "older", StoreLease::Apart).await;
+    assert_eq!(give_back(later, "newer").await, Stored::Stored, "of an earlier load");
+}

@@ -112,6 +112,7 @@ macro_rules! remote_conformance {
             a_load_whose_lease_ran_out_unnoticed_still_stores
             a_load_that_is_overtaken_frees_its_lease
             a_value_put_by_hand_breaks_the_lease
+            what_is_given_back_yields_to_what_is_there
             a_share_holds_no_more_than_its_limit
             what_a_share_has_counted_is_free_when_its_life_is_over
             what_is_given_back_to_a_share_is_free_at_once

@@ -52,6 +52,7 @@ pub(super) fn may_store(
             Some(lease) => lease.token != token,
             None => on_line.is_some_and(|there| there.at >= epoch.at),
         },
+        StoreLease::Yields => there.is_some_and(|there| on_line.is_none() || there.at >= epoch.at),
         StoreLease::Apart | StoreLease::Breaks => false,
     };
     !(has_lost || on_line.is_some_and(|there| there.at > epoch.at))

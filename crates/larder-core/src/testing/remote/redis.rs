@@ -401,7 +401,7 @@ impl TestRedis {
             let lease = server.data.lease(key, now_us);
             let stored = may_store(store.lease, epoch, lease, over);
             let ends = match store.lease {
-                StoreLease::Apart => None,
+                StoreLease::Apart | StoreLease::Yields => None,
                 StoreLease::Ends(token) => lease.filter(|lease| lease.token == token),
                 StoreLease::Breaks => lease.filter(|_| stored),
             };
