@@ -76,7 +76,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
             return rejected(Reject::Schema, head);
         }
         let (verdict, n) = remote.verdict(&envelope);
-        if verdict == Verdict::Dead {
+        // The answer may have come late: by now this node may have heard of the log too long ago to tell.
+        if verdict == Verdict::Dead || !self.engine.node.serves_any(self.engine.clock.now()) {
             self.counters.count(Count::Unverified);
             return Fetch::Rejected(Some(head));
         }

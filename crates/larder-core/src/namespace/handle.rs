@@ -248,6 +248,8 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         if found.is_none() {
             let entry = self.fetch(key).await.entry();
+            // By the time it is now: it may have been expired, or have run out, on the way.
+            let now = self.engine.clock.now();
             found = entry.and_then(|entry| self.served(&entry, Tier::Remote, key, now));
         }
         match &found {
@@ -267,6 +269,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
             return true;
         }
         let entry = self.fetch(key).await.entry();
+        let now = self.engine.clock.now();
         entry.is_some_and(|entry| self.served(&entry, Tier::Remote, key, now).is_some())
     }
 

@@ -218,7 +218,8 @@ impl<V: Send + Sync + 'static> Lead<V> {
             let now = runtime.now();
             // Without a position nothing that is loaded goes to the remote tier, where others would wait for it.
             let Some(epoch) = engine.node.mark(now).epoch else { return Asked::without() };
-            if now >= asking.give_up || asking.budget.is_zero() || engine.is_closing() {
+            let knows = self.handle.asks_remote();
+            if !knows || now >= asking.give_up || asking.budget.is_zero() || engine.is_closing() {
                 return Asked::without();
             }
             let request = LeaseRequest {
