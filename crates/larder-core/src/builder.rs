@@ -110,7 +110,8 @@ impl CacheBuilder {
         self
     }
 
-    /// How many selectors one generation of the local stamp table holds; about 100 bytes each, two generations.
+    /// How many selectors one generation of the local stamp table holds; about 100 bytes each, two generations. No fewer than
+    /// the remote tier keeps in one of its own: else a node that starts knows too little to use what is there.
     /// Default: 65 536.
     pub fn stamp_limit(mut self, selectors: usize) -> Self {
         self.stamp_limit = selectors;

@@ -79,6 +79,8 @@ pub enum Event {
         /// What it became.
         pattern: String,
     },
+    /// More invalidations wait for the log than may: they have become one of everything, which other nodes will hear.
+    QueueOverflowed,
     /// The remote tier is connected.
     RemoteConnected {
         /// Which.
@@ -162,6 +164,7 @@ impl Event {
             Event::Rejected { .. } => "cache_rejected",
             Event::Invalidated { .. } => "cache_invalidated",
             Event::Folded { .. } => "cache_pattern_folded",
+            Event::QueueOverflowed => "cache_queue_overflowed",
             Event::RemoteConnected { .. } => "cache_redis_connected",
             Event::RemoteConnectionFailed { .. } => "cache_redis_connection_failed",
             Event::LocalOnly { .. } => "cache_local_only",
@@ -251,6 +254,9 @@ fn trace(event: &Event) {
         }
         Event::Folded { pattern } => {
             say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before");
+        }
+        Event::QueueOverflowed => {
+            say!(warn, "more invalidations wait for the log than may: everything is invalidated instead");
         }
         Event::RemoteConnected { remote } => say!(info, remote),
         Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),

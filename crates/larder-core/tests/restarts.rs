@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use common::*;
 use larder_core::units::{HOUR, MINUTE, SECOND};
-use larder_core::{Cache, Delivery, Selector};
+use larder_core::{Cache, Delivery, Event, Selector};
 
 type Loss = fn(&Rig);
 
@@ -177,8 +177,8 @@ async fn an_expire_does_not_take_the_place_of_a_queued_invalidate() {
     assert_eq!(docs(&rig.cache().await).get(1_u64).await, None, "not even stale");
 }
 
-/// More is queued than the queue holds: it becomes "everything". The call that made it overflow gets its own record through,
-/// and that must not pass for the rest.
+/// More is queued than the queue holds: it becomes "everything", and an event says so. The next call gets its own record
+/// through, and that must not pass for the rest.
 #[tokio::test]
 async fn a_queue_that_overflows_becomes_everything_and_that_is_sent() {
     let rig = Rig::new();
@@ -189,8 +189,12 @@ async fn a_queue_that_overflows_becomes_everything_and_that_is_sent() {
             assert_eq!(docs(cache).invalidate(key).await.state, Delivery::Queued);
         }
         assert_eq!(cache.stats().pending_invalidations, 1024);
+        assert_eq!(docs(cache).invalidate(1024_u64).await.state, Delivery::Queued);
+        assert_eq!(cache.stats().pending_invalidations, 1, "everything");
     };
     let cache = with_a_queue(&rig, queue).await;
+    let overflows = rig.events.events().iter().filter(|e| matches!(e, Event::QueueOverflowed)).count();
+    assert_eq!(overflows, 1);
     let last = docs(&cache);
     assert_eq!(last.invalidate(5000_u64).await.state, Delivery::Delivered);
     assert_eq!(cache.stats().pending_invalidations, 1, "everything");

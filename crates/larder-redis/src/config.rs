@@ -156,7 +156,8 @@ impl Redis {
     }
 
     /// Stamps in one of the two generations that Redis keeps: 1 to 10 000 000, of some 96 bytes each. All nodes of a
-    /// prefix should agree. Fewer of them, and entries that were written long ago are misses on a node that starts.
+    /// prefix should agree, and hold as many themselves (`CacheBuilder::stamp_limit`). Fewer of them, and entries that were written
+    /// long ago are misses on a node that starts.
     /// Default: 65 536.
     pub fn stamp_limit(mut self, limit: u32) -> Self {
         self.stamp_limit = limit;

@@ -83,17 +83,22 @@ impl Engine {
         actor: &str,
     ) -> Option<Option<Epoch>> {
         // The local step first: from here on no read of this process sees what is invalidated.
-        let batches = Batch::of(mode, selectors.to_vec(), || self.runtime.random());
+        let node = self.remote.as_ref().map_or_else(String::new, |remote| remote.driver.name().into());
+        let author = Arc::new(Author { node, reason: reason.into(), actor: actor.into() });
+        let batches = Batch::of(mode, selectors.to_vec(), &author, || self.runtime.random());
+        let mut overflowed = false;
         for batch in &batches {
-            self.node.invalidate(batch, self.remote.is_some(), self.runtime.now());
+            overflowed |= self.node.invalidate(batch, self.remote.is_some(), self.runtime.now());
+        }
+        if overflowed {
+            self.events.emit(|| Event::QueueOverflowed);
         }
         let Some(remote) = &self.remote else { return Some(None) };
         let (done, answer) = oneshot::channel();
         let driver = remote.driver.clone();
-        let author = Author { node: driver.name().into(), reason: reason.into(), actor: actor.into() };
         self.runtime.spawn(Box::pin(async move {
             // The caller may be gone; the record is written all the same.
-            let _ = done.send(driver.publish(&batches, &author).await);
+            let _ = done.send(driver.publish(&batches).await);
         }));
         match within(&*self.runtime, defaults::INVALIDATE_WAIT, answer).await {
             Ok(Ok(Ok(token))) => Some(Some(token)),

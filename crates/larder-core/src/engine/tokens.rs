@@ -68,13 +68,14 @@ impl OnItsWay {
     /// It is in the log, at `token`; `None`: there is no log to be in.
     pub(super) fn has_arrived(self, token: Option<Epoch>) {
         for gathering in self.0 {
+            let node = &gathering.engine.node;
             let mut gathered = gathering.gathered.lock();
             gathered.open -= 1;
-            // On one line the greater position is the newer; of two lines, the one that was written to last.
-            let older = |there: &Epoch| token.is_some_and(|t| t.line != there.line || t.at > there.at);
-            if gathered.newest.as_ref().is_none_or(older) {
-                gathered.newest = token;
-            }
+            gathered.newest = match (gathered.newest, token) {
+                // Of two lines, the one that is part of the other's history was written to before it.
+                (Some(there), Some(token)) => Some(node.later(token, there)),
+                (there, token) => there.or(token),
+            };
         }
     }
 }

@@ -39,12 +39,12 @@ fn record(node: &Node, at: u64, selector: &Selector, op: u64) {
         author: Author::default(),
     });
     let record = Record { epoch: epoch(at), prev: Some(start.position), body };
-    node.look(&start, &Round { head: Some(start.position), records: vec![record] });
+    node.look(&start, &Round { head: Some(start.position), records: vec![record] }, Moment::ORIGIN);
     assert_eq!(node.position(), Some(epoch(at)), "the record follows the position");
 }
 
 fn own(selector: Selector, op: u64) -> Batch {
-    Batch { mode: Mode::Hard, selectors: vec![selector], op }
+    Batch { mode: Mode::Hard, selectors: vec![selector], op, author: Arc::default() }
 }
 
 /// An entry in memory: when it was last known valid.

@@ -129,7 +129,7 @@ pub struct Append {
 }
 
 /// Who made an invalidation, for whoever asks later. Decides nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Author {
     /// The node.
     pub node: String,

@@ -10,6 +10,10 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{FastHash, RwLock};
 use crate::tag::Tag;
 
+/// A generation holds a quarter more than it is asked to: parts do not fill alike, and a snapshot of two generations must
+/// not make a node that starts forget some of it while it reads.
+const SPARE: usize = 4;
+
 /// Locks of the table. A reader meets a writer only if their selectors fall into the same part.
 const SHARDS: usize = 16;
 
@@ -114,12 +118,12 @@ impl Touched {
 }
 
 impl Table {
-    /// A table of two generations of `limit` selectors.
+    /// A table of two generations of `limit` selectors, and a little more.
     pub(super) fn new(limit: usize) -> Self {
         Table {
             shards: Default::default(),
             touched: Touched::new(limit),
-            limit: (limit / SHARDS).max(1),
+            limit: ((limit + limit / SPARE) / SHARDS).max(1),
             floor: AtomicU64::new(0),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{Append, BoxFuture, Epoch, Head, Remote, RemoteError, Round};
+use larder_core::{Append, BoxFuture, Epoch, Head, Opened, Record, RecordBody, Remote, RemoteError, Round};
 
 use super::Gate;
 
@@ -22,19 +22,25 @@ pub(crate) struct GatedRemote {
     pub(crate) heads: Gate,
     /// Shut: appends are refused at once.
     pub(crate) accepting: AtomicBool,
+    /// Shut: the log cannot be opened, as on a server that takes no writes.
+    pub(crate) opening: AtomicBool,
+    /// Rounds show a record that fits nowhere.
+    pub(crate) garbled: AtomicBool,
     /// Shut: the append that [`hold_append`](Self::hold_append) names is not even written.
     pub(crate) held: Gate,
     read: AtomicUsize,
     appended: AtomicUsize,
     hold: AtomicUsize,
     looked: AtomicUsize,
+    opened: AtomicUsize,
 }
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
         let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
         let (follows, heads, accepting) = (Gate::open(), Gate::open(), AtomicBool::new(true));
-        let (read, appended, hold, looked) = Default::default();
+        let (opening, garbled) = (AtomicBool::new(true), AtomicBool::new(false));
+        let (read, appended, hold, looked, opened) = Default::default();
         Arc::new(GatedRemote {
             inner,
             gets,
@@ -42,7 +48,10 @@ impl GatedRemote {
             follows,
             heads,
             accepting,
+            opening,
+            garbled,
             held,
+            opened,
             read,
             appended,
             hold,
@@ -61,6 +70,11 @@ impl GatedRemote {
         self.looked.load(Ordering::SeqCst)
     }
 
+    /// How often the log was opened, or was to be.
+    pub(crate) fn opened_so_far(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
     /// How many GETs have read their bytes.
     pub(crate) fn read_so_far(&self) -> usize {
         self.read.load(Ordering::SeqCst)
@@ -69,7 +83,7 @@ impl GatedRemote {
 
 impl Remote for GatedRemote {
     larder_core::forward_remote! {
-        inner: get_many store lease extend release wakes reserve give_back remove open scan history page discard connect link log_link close describe
+        inner: get_many store lease extend release wakes reserve give_back remove scan history page discard connect link log_link close describe
     }
 
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
@@ -100,6 +114,16 @@ impl Remote for GatedRemote {
         })
     }
 
+    fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
+        Box::pin(async move {
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            match self.opening.load(Ordering::SeqCst) {
+                true => self.inner.open(position, nonce).await,
+                false => Err(RemoteError::refused("MISCONF no writes now")),
+            }
+        })
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {
         Box::pin(async move {
             self.looked.fetch_add(1, Ordering::SeqCst);
@@ -115,9 +139,13 @@ impl Remote for GatedRemote {
         wait: Duration,
     ) -> BoxFuture<'_, Result<Round, RemoteError>> {
         Box::pin(async move {
-            let round = self.inner.follow(position, limit, wait).await;
+            let mut round = self.inner.follow(position, limit, wait).await?;
             self.follows.pass().await;
-            round
+            if self.garbled.load(Ordering::SeqCst) {
+                let epoch = Epoch { at: position.at + 1, ..position };
+                round.records = vec![Record { epoch, prev: None, body: RecordBody::Unknown }];
+            }
+            Ok(round)
         })
     }
 }

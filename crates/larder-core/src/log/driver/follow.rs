@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{CALL_LIMIT, Driver, ROUND, SILENCE, pause};
 use crate::event::Event;
+use crate::log::Epoch;
 use crate::log::node::Looked;
 use crate::remote::{Link, RemoteError};
 use crate::runtime::Moment;
@@ -22,13 +23,23 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// How often a node opens the log although nothing is wrong: it learns the server's time, should its clock have been
 /// stepped, and the keys of a log that nobody opens run out.
 const RENEWAL: Duration = Duration::from_secs(60);
+/// How soon it tries again where that was refused: a server that takes no writes can still be read.
+const RENEWAL_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the loop knows between two rounds.
 struct Standing {
-    /// When the log was last opened.
-    opened: Moment,
+    /// When the log is to be opened although nothing is wrong.
+    renewal: Moment,
     /// Did the last round show no gap? After one the next does not wait: it would be late to tell what the log has lost.
     settled: bool,
+    /// Gaps, one right after the other.
+    gaps: u32,
+}
+
+impl Standing {
+    fn opened(&mut self, at: Moment) {
+        self.renewal = at.plus(RENEWAL);
+    }
 }
 
 impl Driver {
@@ -36,7 +47,7 @@ impl Driver {
     pub(super) async fn follow(self: Arc<Self>) {
         let mut link = self.remote.log_link();
         let mut wait = BACKOFF.0;
-        let mut at = Standing { opened: self.runtime.now(), settled: false };
+        let mut at = Standing { renewal: self.runtime.now().plus(RENEWAL), settled: false, gaps: 0 };
         loop {
             self.say_state();
             let up = match &*link.borrow_and_update() {
@@ -58,16 +69,21 @@ impl Driver {
                 round = self.round(&mut at) => round,
             };
             match round {
-                Ok(()) => wait = BACKOFF.0,
+                Ok(()) if at.gaps <= 1 => {
+                    wait = BACKOFF.0;
+                    continue;
+                }
+                // A gap that was there right after the snapshot may be there again: what stands in the log cannot be read.
+                Ok(()) => {}
                 Err(error) => {
                     tracing::debug!(target: "larder", %error, "the log is out of reach; trying again");
                     self.say_state();
-                    if pause(&self, wait, &mut link).await {
-                        return;
-                    }
-                    wait = (wait * 2).min(BACKOFF.1);
                 }
             }
+            if pause(&self, wait, &mut link).await {
+                return;
+            }
+            wait = (wait * 2).min(BACKOFF.1);
         }
     }
 
@@ -75,21 +91,17 @@ impl Driver {
     async fn round(&self, at: &mut Standing) -> Result<(), RemoteError> {
         let now = self.runtime.now();
         let Some(start) = self.node.round(now) else {
-            at.opened = now;
+            at.opened(now);
             return self.synchronise().await;
         };
-        if now.since(at.opened) >= RENEWAL {
-            let answer = self.call(self.remote.open(Some(start.position), self.runtime.random())).await?;
-            let answered = self.runtime.now();
-            if answered.since(now) <= CALL_LIMIT {
-                at.opened = now;
-                self.learn_server_time(answer.server_ms, answered);
-            }
+        if now >= at.renewal {
+            self.renew(start.position, now, at).await;
         }
         let wait = if at.settled { ROUND } else { Duration::ZERO };
         let round = self.call_within(SILENCE, self.remote.follow(start.position, RECORDS, wait)).await?;
-        let looked = self.node.look(&start, &round);
+        let looked = self.node.look(&start, &round, self.runtime.now());
         at.settled = matches!(looked, Looked::Well { .. });
+        at.gaps = if at.settled { 0 } else { at.gaps + 1 };
         match looked {
             Looked::Well { moved, lost } => {
                 if moved {
@@ -103,11 +115,30 @@ impl Driver {
             Looked::Gap(reason) => {
                 self.gaps.fetch_add(1, Ordering::Relaxed);
                 self.events.emit(|| Event::Gap { reason });
-                at.opened = now;
+                at.opened(now);
                 self.synchronise().await?;
             }
         }
         Ok(())
+    }
+
+    /// Opens the log although nothing is wrong. If it cannot be opened it is followed all the same: a server that is full, or
+    /// has lost its replicas, takes no writes, and still shows what was written.
+    async fn renew(&self, position: Epoch, now: Moment, at: &mut Standing) {
+        at.renewal = now.plus(RENEWAL_AGAIN);
+        let opened = self.call(self.remote.open(Some(position), self.runtime.random())).await;
+        let answered = self.runtime.now();
+        match opened {
+            Ok(opened) if answered.since(now) <= CALL_LIMIT => {
+                at.opened(now);
+                self.learn_server_time(opened.server_ms, answered);
+            }
+            // This process was stopped in between: too old to learn from.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(target: "larder", %error, "the log cannot be renewed; following it on");
+            }
+        }
     }
 
     /// Reads the snapshot again and goes on from there. The answer to everything irregular.

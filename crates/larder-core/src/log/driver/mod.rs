@@ -159,6 +159,7 @@ impl Driver {
 
     fn learn_server_time(&self, server_ms: u64, now: Moment) {
         self.offset_ms.store(offset(server_ms, now), Ordering::Relaxed);
+        self.node.learn_server_time(server_ms, now);
     }
 
     /// How this node stands to the log.

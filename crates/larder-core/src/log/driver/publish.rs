@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CALL_LIMIT, Driver, pause};
+use crate::event::Event;
 use crate::log::node::Batch;
 use crate::log::{Append, Author, Epoch};
 use crate::remote::{Link, RemoteError};
@@ -16,8 +17,8 @@ impl Driver {
     /// Writes an invalidation that holds here already, and waits until this node's log has come as far.
     ///
     /// Whatever goes wrong, it stays queued, and is sent again until it arrives.
-    pub(crate) async fn publish(&self, batches: &[Batch], author: &Author) -> Result<Epoch, RemoteError> {
-        let sent = self.append_all(batches, author).await;
+    pub(crate) async fn publish(&self, batches: &[Batch]) -> Result<Epoch, RemoteError> {
+        let sent = self.append_all(batches).await;
         if sent.is_err() || self.node.has_unsent() {
             self.wake.notify_one();
         }
@@ -75,8 +76,7 @@ impl Driver {
                 continue;
             }
             let batches = self.node.take_unsent(|| self.runtime.random());
-            let author = Author { reason: "sent again".to_owned(), ..self.author() };
-            match self.append_all(&batches, &author).await {
+            match self.append_all(&batches).await {
                 Ok(_) => wait = BACKOFF.0,
                 Err(error) => {
                     tracing::debug!(target: "larder", %error, "invalidations wait for the log");
@@ -89,20 +89,15 @@ impl Driver {
         }
     }
 
-    /// This node, as records name it.
-    pub(crate) fn author(&self) -> Author {
-        Author { node: self.name().to_owned(), ..Author::default() }
-    }
-
     /// One record for each batch. The last one's position is the token.
-    async fn append_all(&self, batches: &[Batch], author: &Author) -> Result<Epoch, RemoteError> {
+    async fn append_all(&self, batches: &[Batch]) -> Result<Epoch, RemoteError> {
         let mut token = Err(RemoteError::refused("an invalidation without selectors"));
         for (sent, batch) in batches.iter().enumerate() {
             let append = Append {
                 mode: batch.mode,
                 selectors: batch.selectors.iter().map(ToString::to_string).collect(),
                 op: batch.op,
-                author: author.clone(),
+                author: Author::clone(&batch.author),
             };
             let nonce = self.runtime.random();
             token = self.call(self.remote.append(&append, self.node.position(), nonce)).await;
@@ -113,7 +108,12 @@ impl Driver {
                     self.moved.notify_waiters();
                 }
                 Err(_) => {
-                    batches[sent..].iter().for_each(|b| self.node.unanswered(b.op));
+                    // All of them, though the queue may have overflowed at the first.
+                    let mut overflowed = false;
+                    batches[sent..].iter().for_each(|batch| overflowed |= self.node.unanswered(batch.op));
+                    if overflowed {
+                        self.events.emit(|| Event::QueueOverflowed);
+                    }
                     break;
                 }
             }

@@ -39,21 +39,19 @@ pub(super) enum Applied {
 
 impl Node {
     /// The local step: from here on it holds in this process. With `on_its_way` it is also noted as to come back
-    /// through the log.
-    pub(crate) fn invalidate(&self, batch: &Batch, on_its_way: bool, now: Moment) {
+    /// through the log. True if the queue for that has overflowed, and become "everything".
+    pub(crate) fn invalidate(&self, batch: &Batch, on_its_way: bool, now: Moment) -> bool {
         let mut state = self.state.write();
         let n = self.n() + 1;
         for selector in &batch.selectors {
             self.stamp(&mut state, selector.hash(), batch.mode, Column { n, at: 0 }, now);
             if on_its_way {
-                state.own.call(selector, batch.mode, batch.op);
+                state.own.call(selector, batch.mode, batch.op, &batch.author);
             }
         }
-        if state.own.overflow() {
-            // What it has become holds here from now on as well.
-            self.stamp(&mut state, Selector::all().hash(), Mode::Hard, Column { n, at: 0 }, now);
-        }
         self.n.store(n, Ordering::Release);
+        // What it becomes is for others: what was called holds here by its own rows.
+        state.own.overflow()
     }
 
     /// What waits for the log and nobody sends, under new `op`s; the hard ones first.
@@ -73,9 +71,11 @@ impl Node {
         state.settle();
     }
 
-    /// The append of `op` has failed, or nobody knows whether it has.
-    pub(crate) fn unanswered(&self, op: u64) {
-        self.state.write().own.unanswered(op);
+    /// The append of `op` has failed, or nobody knows whether it has. True if the queue has overflowed by that.
+    pub(crate) fn unanswered(&self, op: u64) -> bool {
+        let mut state = self.state.write();
+        state.own.unanswered(op);
+        state.own.overflow()
     }
 
     /// Before a round is asked for at `now`; `None`: this node has no position to read on from.
@@ -85,9 +85,9 @@ impl Node {
         state.position.map(|position| RoundStart { position, sent: now, answers })
     }
 
-    /// What a round has brought.
-    pub(crate) fn look(&self, start: &RoundStart, round: &Round) -> Looked {
-        if round.records.iter().any(|record| self.apply(record) == Applied::Gap) {
+    /// What a round has brought by `now`.
+    pub(crate) fn look(&self, start: &RoundStart, round: &Round, now: Moment) -> Looked {
+        if round.records.iter().any(|record| self.apply(record, now) == Applied::Gap) {
             return Looked::Gap("records have gone by unseen");
         }
         let moved = !round.records.is_empty();
@@ -116,8 +116,8 @@ impl Node {
         Looked::Well { moved, lost }
     }
 
-    /// The next record of the log.
-    pub(super) fn apply(&self, record: &Record) -> Applied {
+    /// The next record of the log, read at `now`.
+    pub(super) fn apply(&self, record: &Record, now: Moment) -> Applied {
         let mut state = self.state.write();
         if state.position.is_none() || record.prev != state.position {
             return Applied::Gap;
@@ -126,7 +126,8 @@ impl Node {
             state.lineage.push(old);
         }
         let mut n = self.n();
-        let when = state.moment_of(record.epoch.at);
+        // Whatever the server's clock says: it was not there when this node was last known to be caught up.
+        let when = state.moment_of(record.epoch.at).min(now).max(self.synced().unwrap_or_default());
         match &record.body {
             RecordBody::Marker => {}
             RecordBody::Invalidation(Append { mode, selectors, op, .. }) => {
@@ -163,14 +164,13 @@ impl Node {
         });
         let n = self.n() + 1;
         let beyond = base.unwrap_or(0);
-        state.ahead_us =
-            micros(opened.server_ms.saturating_mul(1000)).saturating_sub(micros(now.as_micros()));
+        state.learn_server_time(opened.server_ms, now);
         // Rows from a lost tail count against all that is older than the barrier, and nothing newer.
         self.table.move_tail(beyond, start);
         state.highest = start;
         for stamp in stamps {
             let row_n = if stamp.at > beyond { n } else { 0 };
-            let when = state.moment_of(stamp.at);
+            let when = state.moment_of(stamp.at).min(now);
             let hash = Selector::from_log(&stamp.selector).hash();
             self.stamp(&mut state, hash, stamp.mode, Column { n: row_n, at: stamp.at }, when);
         }
@@ -192,6 +192,11 @@ impl Node {
         state.settle();
         // All that was in the log when it was asked is known here now, or counts as invalidated.
         self.caught_up(asked);
+    }
+
+    /// What the server's clock shows at `now`.
+    pub(crate) fn learn_server_time(&self, server_ms: u64, now: Moment) {
+        self.state.write().learn_server_time(server_ms, now);
     }
 
     /// Writes one row, and keeps `covered` true if that makes the table forget another.
@@ -218,6 +223,10 @@ impl State {
         own.settle_reached(|token| {
             position.is_some_and(|p| lineage.holds(p.line, token) && token.at <= p.at)
         });
+    }
+
+    fn learn_server_time(&mut self, server_ms: u64, now: Moment) {
+        self.ahead_us = micros(server_ms.saturating_mul(1000)).saturating_sub(micros(now.as_micros()));
     }
 
     /// When was the record at this position written? Positions are microseconds of the server's time, or a little more.

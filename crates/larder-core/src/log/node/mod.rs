@@ -173,6 +173,12 @@ impl Node {
         self.state.read().reached(token)
     }
 
+    /// The later of two positions, as far as this node can tell.
+    pub(crate) fn later(&self, a: Epoch, b: Epoch) -> Epoch {
+        let state = self.state.read();
+        state.position.map_or(b, |here| state.lineage.later(here.line, a, b))
+    }
+
     /// May an entry that was read from the remote tier be used? Answers the `n` it is good for, too.
     pub(crate) fn check_remote(&self, key: &[u8], tags: &[Tag], epoch: Epoch) -> (Verdict, u64) {
         let n = self.n();

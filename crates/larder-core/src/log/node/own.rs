@@ -1,13 +1,17 @@
 //! This node's own invalidations on their way: called, sent, come back; and those that the log has lost again.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use crate::log::{Epoch, Mode};
+use crate::log::{Author, Epoch, Mode};
 use crate::selector::{self, Selector, SelectorHash};
 use crate::tag::Tag;
 
-/// Invalidations that wait for the remote tier, at the most. One more, and they become "everything".
-pub(super) const PENDING_LIMIT: usize = 1024;
+/// Invalidations that wait to be sent, at the most. One more, and they become "everything".
+pub(super) const QUEUE_LIMIT: usize = 1024;
+/// All that are on their way, those that a call is sending included: 64 full records.
+const PENDING_LIMIT: usize = 64 * SELECTORS_PER_RECORD;
 /// Own invalidations that have come back and are remembered, so that they can be sent again if the log loses them.
 const SENT_LIMIT: usize = 1024;
 /// Selectors in one record.
@@ -21,18 +25,25 @@ pub(crate) struct Batch {
     pub(crate) mode: Mode,
     pub(crate) selectors: Vec<Selector>,
     pub(crate) op: u64,
+    /// Who called it, whenever it is sent.
+    pub(crate) author: Arc<Author>,
 }
 
 impl Batch {
     /// As many batches as it takes, each with an `op` of its own: the record that comes back says by its `op` what has
     /// arrived, so it must have carried all that goes by this name.
-    pub(crate) fn of(mode: Mode, selectors: Vec<Selector>, mut op: impl FnMut() -> u64) -> Vec<Batch> {
-        let mut op = || op().max(NO_OP + 1);
+    pub(crate) fn of(
+        mode: Mode,
+        selectors: Vec<Selector>,
+        author: &Arc<Author>,
+        mut op: impl FnMut() -> u64,
+    ) -> Vec<Batch> {
+        let mut batch =
+            |selectors| Batch { mode, selectors, op: op().max(NO_OP + 1), author: author.clone() };
         if selectors.len() <= SELECTORS_PER_RECORD {
-            return vec![Batch { mode, selectors, op: op() }];
+            return vec![batch(selectors)];
         }
-        let chunks = selectors.chunks(SELECTORS_PER_RECORD);
-        chunks.map(|chunk| Batch { mode, selectors: chunk.to_vec(), op: op() }).collect()
+        selectors.chunks(SELECTORS_PER_RECORD).map(|chunk| batch(chunk.to_vec())).collect()
     }
 }
 
@@ -42,6 +53,7 @@ struct Pending {
     /// The record that settles it, whenever it comes.
     op: u64,
     selector: Selector,
+    author: Arc<Author>,
     /// Is some call sending it, or has it been answered? Else it is to be sent, under a new `op`.
     sent: bool,
     /// Once the log has answered: its position, and which answer that was.
@@ -52,6 +64,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 struct Sent {
     selector: Selector,
+    author: Arc<Author>,
     mode: Mode,
     token: Epoch,
 }
@@ -80,15 +93,18 @@ impl Own {
     }
 
     /// Notes that the caller is about to send an invalidation as `op`. A later call for the same takes its place.
-    pub(super) fn call(&mut self, selector: &Selector, mode: Mode, op: u64) {
-        let pending = Pending { op, selector: selector.clone(), sent: op != NO_OP, answered: None };
-        self.pending.insert((selector.hash(), mode), pending);
+    pub(super) fn call(&mut self, selector: &Selector, mode: Mode, op: u64, author: &Arc<Author>) {
+        let (selector, author) = (selector.clone(), author.clone());
+        let key = (selector.hash(), mode);
+        self.pending.insert(key, Pending { op, selector, author, sent: op != NO_OP, answered: None });
     }
 
     /// Too many: everything that was queued is part of "everything". No record under way says so: it is still to be sent.
     /// True if it came to that.
     pub(super) fn overflow(&mut self) -> bool {
-        let overflows = self.pending.len() > PENDING_LIMIT;
+        let queued = || self.pending.values().filter(|p| !p.sent).count();
+        let many = self.pending.len();
+        let overflows = many > PENDING_LIMIT || many > QUEUE_LIMIT && queued() > QUEUE_LIMIT;
         if overflows {
             self.queue_everything();
         }
@@ -96,20 +112,25 @@ impl Own {
     }
 
     fn queue_everything(&mut self) {
+        let of = self.pending.values().map(|p| &p.author).chain(self.sent.iter().map(|s| &s.author)).next();
+        let node = of.map_or_else(String::new, |author| author.node.clone());
+        let reason = "too many invalidations waited for the log".to_owned();
+        let author = Arc::new(Author { node, reason, actor: String::new() });
         self.pending.clear();
-        self.call(&Selector::all(), Mode::Hard, NO_OP);
+        self.call(&Selector::all(), Mode::Hard, NO_OP, &author);
     }
 
-    /// What waits for the log, under new `op`s; the hard ones first.
+    /// What waits for the log, under new `op`s, by who called it; the hard ones first.
     pub(super) fn take(&mut self, mut op: impl FnMut() -> u64) -> Vec<Batch> {
-        let mut taken = Vec::new();
-        for mode in [Mode::Hard, Mode::Soft] {
-            let waiting = self.pending.iter().filter(|((_, m), p)| *m == mode && !p.sent);
-            let selectors: Vec<_> = waiting.map(|(_, pending)| pending.selector.clone()).collect();
-            if !selectors.is_empty() {
-                taken.extend(Batch::of(mode, selectors, &mut op));
-            }
+        let mut waiting = BTreeMap::<_, Vec<_>>::new();
+        for ((_, mode), p) in self.pending.iter().filter(|(_, p)| !p.sent) {
+            let group = waiting.entry((Reverse(*mode), p.author.clone())).or_default();
+            group.push(p.selector.clone());
         }
+        let taken: Vec<_> = waiting
+            .into_iter()
+            .flat_map(|((Reverse(mode), author), selectors)| Batch::of(mode, selectors, &author, &mut op))
+            .collect();
         for batch in &taken {
             for selector in &batch.selectors {
                 if let Some(pending) = self.pending.get_mut(&(selector.hash(), batch.mode)) {
@@ -140,12 +161,12 @@ impl Own {
 
     /// Is `op` on its way?
     pub(super) fn awaits(&self, op: u64) -> bool {
-        self.pending.values().any(|p| p.op == op)
+        op != NO_OP && self.pending.values().any(|p| p.op == op)
     }
 
     /// The record of `op` has come back.
     pub(super) fn came_back(&mut self, op: u64, token: Epoch) {
-        self.settle(|p| (p.op == op).then_some(token));
+        self.settle(|p| (p.op == op && op != NO_OP).then_some(token));
     }
 
     /// The position has moved: what it has passed is no longer on its way.
@@ -157,7 +178,8 @@ impl Own {
         let Own { pending, sent, sent_before, .. } = self;
         pending.retain(|(_, mode), p| {
             let Some(token) = arrived(p) else { return true };
-            sent.push_back(Sent { selector: p.selector.clone(), mode: *mode, token });
+            let (selector, author) = (p.selector.clone(), p.author.clone());
+            sent.push_back(Sent { selector, author, mode: *mode, token });
             if sent.len() > SENT_LIMIT {
                 *sent_before = sent.pop_front().map(|s| s.token);
             }
@@ -179,8 +201,8 @@ impl Own {
             return lost;
         }
         if self.sent_before.take_if(|token| !reached(*token)).is_some() {
-            self.sent.clear();
             self.queue_everything();
+            self.sent.clear();
             return true;
         }
         for one in std::mem::take(&mut self.sent) {
@@ -189,9 +211,10 @@ impl Own {
             } else {
                 lost = true;
                 // A later call for the same selector that is on its way says as much.
-                let again =
-                    Pending { op: NO_OP, selector: one.selector.clone(), sent: false, answered: None };
-                self.pending.entry((one.selector.hash(), one.mode)).or_insert(again);
+                let Sent { selector, author, mode, .. } = one;
+                let key = (selector.hash(), mode);
+                let again = Pending { op: NO_OP, selector, author, sent: false, answered: None };
+                self.pending.entry(key).or_insert(again);
             }
         }
         self.overflow() || lost

@@ -1,13 +1,15 @@
 //! The rules of section 5 of the protocol, each by the counterexample that its section 9 tells.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::advance::Applied;
-use super::advance::Looked;
-use super::own::PENDING_LIMIT;
+use super::advance::{Looked, RoundStart};
+use super::own::QUEUE_LIMIT;
 use super::*;
 use crate::key::Key;
-use crate::log::{Append, Opened, Record, RecordBody, Stamp};
+use crate::log::{Append, Author, Opened, Record, RecordBody, Stamp};
 use crate::remote::Round;
 use crate::selector::Selector;
 
@@ -23,7 +25,20 @@ fn select(text: &str) -> Selector {
 }
 
 fn batch(mode: Mode, text: &str, op: u64) -> Batch {
-    Batch { mode, selectors: vec![select(text)], op }
+    Batch { mode, selectors: vec![select(text)], op, author: author("x") }
+}
+
+fn author(name: &str) -> Arc<Author> {
+    Arc::new(Author { node: "n1".to_owned(), reason: "why".to_owned(), actor: name.to_owned() })
+}
+
+/// The record comes, whenever that is.
+fn apply(node: &Node, record: &Record) -> Applied {
+    node.apply(record, Moment::MAX)
+}
+
+fn look(node: &Node, start: &RoundStart, round: &Round) -> Looked {
+    node.look(start, round, Moment::MAX)
 }
 
 fn opened(head: Epoch, cuts: &[Epoch], since: u64) -> Opened {
@@ -40,7 +55,7 @@ fn record(prev: Epoch, epoch: Epoch, mode: Mode, text: &str, op: u64) -> Record 
 }
 
 fn invalidation(mode: Mode, selectors: Vec<String>, op: u64) -> RecordBody {
-    RecordBody::Invalidation(Append { mode, selectors, op, author: crate::log::Author::default() })
+    RecordBody::Invalidation(Append { mode, selectors, op, author: Author::default() })
 }
 
 fn synchronise(node: &Node, opened: &Opened, stamps: &[Stamp]) {
@@ -63,19 +78,19 @@ fn remote(node: &Node, epoch: Epoch) -> Verdict {
 }
 
 fn own(node: &Node, mode: Mode, text: &str, op: u64) {
-    node.invalidate(&batch(mode, text, op), true, Moment::ORIGIN);
+    assert!(!node.invalidate(&batch(mode, text, op), true, Moment::ORIGIN), "the queue has room");
 }
 
 /// An invalidation is trimmed away unread; the next record must not be taken as its successor.
 #[test]
 fn a_record_is_applied_only_if_it_follows_the_position() {
     let node = node_at(10);
-    assert_eq!(node.apply(&record(epoch(11), epoch(12), Mode::Hard, "a:*", 1)), Applied::Gap);
+    assert_eq!(apply(&node, &record(epoch(11), epoch(12), Mode::Hard, "a:*", 1)), Applied::Gap);
     assert_eq!((node.position(), since(&node, node.n())), (Some(epoch(10)), Verdict::Valid));
-    assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Next);
-    assert_eq!(node.apply(&record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Gap, "not twice");
+    assert_eq!(apply(&node, &record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Next);
+    assert_eq!(apply(&node, &record(epoch(10), epoch(11), Mode::Hard, "a:*", 1)), Applied::Gap, "not twice");
     assert_eq!(
-        Node::new(LIMIT, Duration::MAX).apply(&record(epoch(10), epoch(11), Mode::Hard, "*", 1)),
+        apply(&Node::new(LIMIT, Duration::MAX), &record(epoch(10), epoch(11), Mode::Hard, "*", 1)),
         Applied::Gap
     );
 }
@@ -84,7 +99,7 @@ fn a_record_is_applied_only_if_it_follows_the_position() {
 fn a_record_kills_what_was_loaded_before_it_and_nothing_loaded_after() {
     let node = node_at(10);
     let before = node.n();
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
     assert_eq!((since(&node, before), since(&node, node.n())), (Verdict::Dead, Verdict::Valid));
     assert_eq!((remote(&node, epoch(19)), remote(&node, epoch(20))), (Verdict::Dead, Verdict::Valid));
     assert_eq!(remote(&node, epoch(99)), Verdict::Valid, "above the own position on the own line is fine");
@@ -95,10 +110,10 @@ fn a_record_kills_what_was_loaded_before_it_and_nothing_loaded_after() {
 fn a_soft_record_makes_stale_what_a_hard_one_would_kill() {
     let node = node_at(10);
     let before = node.n();
-    node.apply(&record(epoch(10), epoch(20), Mode::Soft, "a:1", 1));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Soft, "a:1", 1));
     assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Stale, Verdict::Stale));
-    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 2));
-    node.apply(&record(epoch(30), epoch(40), Mode::Soft, "a:1", 3));
+    apply(&node, &record(epoch(20), epoch(30), Mode::Hard, "a:1", 2));
+    apply(&node, &record(epoch(30), epoch(40), Mode::Soft, "a:1", 3));
     assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Dead, Verdict::Dead));
 }
 
@@ -108,10 +123,10 @@ fn a_soft_record_makes_stale_what_a_hard_one_would_kill() {
 fn what_is_pending_rejects_whatever_comes_from_redis() {
     let node = node_at(10);
     own(&node, Mode::Hard, "a:1", 5);
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "b:1", 1));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "b:1", 1));
     assert_eq!(remote(&node, epoch(20)), Verdict::Dead);
     assert!(node.is_pending(b"a:1", &[]) && !node.is_pending(b"a:2", &[]));
-    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 5));
+    apply(&node, &record(epoch(20), epoch(30), Mode::Hard, "a:1", 5));
     assert_eq!((remote(&node, epoch(29)), remote(&node, epoch(30))), (Verdict::Dead, Verdict::Valid));
     assert_eq!(node.pending(), 0);
 }
@@ -123,7 +138,7 @@ fn an_own_record_moves_the_position_and_not_the_counter() {
     let before = node.n();
     own(&node, Mode::Hard, "a:1", 5);
     let loaded = node.mark(Moment::ORIGIN);
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
     assert_eq!((since(&node, before), since(&node, loaded.n)), (Verdict::Dead, Verdict::Valid));
     assert_eq!(node.n(), loaded.n, "so that hits need no look-up");
     assert_eq!(remote(&node, loaded.epoch.unwrap()), Verdict::Dead, "at the epoch of its load it is too old");
@@ -135,9 +150,9 @@ fn a_call_stays_pending_until_its_own_record_comes_back() {
     let node = node_at(10);
     own(&node, Mode::Hard, "a:1", 5);
     own(&node, Mode::Hard, "a:1", 6);
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
     assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
-    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "a:1", 6));
+    apply(&node, &record(epoch(20), epoch(30), Mode::Hard, "a:1", 6));
     assert_eq!((node.pending(), remote(&node, epoch(30))), (0, Verdict::Valid));
 }
 
@@ -146,7 +161,7 @@ fn an_expire_and_an_invalidate_of_one_selector_are_pending_each_for_itself() {
     let node = node_at(10);
     own(&node, Mode::Hard, "a:1", 5);
     own(&node, Mode::Soft, "a:1", 6);
-    node.apply(&record(epoch(10), epoch(20), Mode::Soft, "a:1", 6));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Soft, "a:1", 6));
     assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
     let mut ops = 100..;
     assert!(node.take_unsent(|| ops.next().unwrap()).is_empty(), "its call is still sending it");
@@ -155,22 +170,26 @@ fn an_expire_and_an_invalidate_of_one_selector_are_pending_each_for_itself() {
     assert_eq!((waiting.len(), waiting[0].mode), (1, Mode::Hard));
 }
 
-/// The queue overflows while calls are under way. Their records must not pass for the "everything" it became.
+/// The queue overflows while a call is under way. Its record must not pass for the "everything" it became.
 #[test]
 fn an_overflowing_queue_becomes_everything_and_no_record_under_way_settles_it() {
     let node = node_at(10);
-    for i in 0..=PENDING_LIMIT as u64 {
+    let last = QUEUE_LIMIT as u64 + 1;
+    for i in 0..=last {
         own(&node, Mode::Hard, &format!("b:{i}"), i + 1);
     }
+    assert_eq!((node.pending(), node.has_unsent()), (QUEUE_LIMIT + 2, false), "calls are sending them");
+    assert_eq!(remote(&node, epoch(10)), Verdict::Valid, "only b");
+    let overflows: Vec<_> = (0..last).filter(|i| node.unanswered(i + 1)).collect();
+    assert_eq!(overflows, [last - 1], "once, when one more waits than may");
     assert_eq!((node.pending(), node.has_unsent()), (1, true));
     assert_eq!(remote(&node, epoch(10)), Verdict::Dead, "everything, not just b");
-    let last = PENDING_LIMIT as u64;
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, &format!("b:{last}"), last + 1));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, &format!("b:{last}"), last + 1));
     node.answered(last + 1, epoch(20));
     assert_eq!(node.pending(), 1);
     let taken = node.take_unsent(|| 9999);
     assert_eq!((taken.len(), taken[0].selectors.clone(), taken[0].op), (1, vec![Selector::all()], 9999));
-    node.apply(&record(epoch(20), epoch(30), Mode::Hard, "*", 9999));
+    apply(&node, &record(epoch(20), epoch(30), Mode::Hard, "*", 9999));
     assert_eq!((node.pending(), remote(&node, epoch(30))), (0, Verdict::Valid));
 }
 
@@ -179,11 +198,11 @@ fn a_long_list_becomes_records_that_are_settled_one_by_one() {
     let node = node_at(10);
     let selectors = (0..600).map(|i| select(&format!("a:{i}"))).collect();
     let mut ops = 1..;
-    let batches = Batch::of(Mode::Hard, selectors, || ops.next().unwrap());
+    let batches = Batch::of(Mode::Hard, selectors, &author("x"), || ops.next().unwrap());
     assert_eq!(batches.iter().map(|b| b.selectors.len()).collect::<Vec<_>>(), [256, 256, 88]);
-    batches.iter().for_each(|b| node.invalidate(b, true, Moment::ORIGIN));
+    assert!(!batches.iter().any(|b| node.invalidate(b, true, Moment::ORIGIN)), "far from too many");
     let body = |b: &Batch| invalidation(b.mode, b.selectors.iter().map(ToString::to_string).collect(), b.op);
-    node.apply(&Record { epoch: epoch(11), prev: Some(epoch(10)), body: body(&batches[0]) });
+    apply(&node, &Record { epoch: epoch(11), prev: Some(epoch(10)), body: body(&batches[0]) });
     assert_eq!(node.pending(), 600 - 256);
     assert_eq!(node.check_remote(b"a:599", &[], epoch(11)).0, Verdict::Dead);
 }
@@ -215,7 +234,7 @@ fn an_unknown_record_counts_as_everything() {
     let node = node_at(10);
     let before = node.n();
     let unknown = Record { epoch: epoch(20), prev: Some(epoch(10)), body: RecordBody::Unknown };
-    assert_eq!(node.apply(&unknown), Applied::Next);
+    assert_eq!(apply(&node, &unknown), Applied::Next);
     assert_eq!((since(&node, before), remote(&node, epoch(19))), (Verdict::Dead, Verdict::Dead));
 }
 
@@ -226,7 +245,7 @@ fn a_line_that_follows_the_position_costs_nothing() {
     let before = node.n();
     let barrier = Epoch { line: 8, at: 15 };
     let marker = Record { epoch: barrier, prev: Some(epoch(10)), body: RecordBody::Marker };
-    assert_eq!(node.apply(&marker), Applied::Next);
+    assert_eq!(apply(&node, &marker), Applied::Next);
     assert_eq!((since(&node, before), remote(&node, epoch(10))), (Verdict::Valid, Verdict::Valid));
     assert_eq!(remote(&node, epoch(11)), Verdict::Dead, "beyond the cut: from a tail that was lost");
     assert_eq!(remote(&node, Epoch { line: 99, at: 5 }), Verdict::Dead, "on no line of the lineage");
@@ -252,7 +271,7 @@ fn a_line_without_ancestors_drops_memory_and_everything_older_in_redis() {
 #[test]
 fn rows_from_a_lost_tail_count_against_everything_older_than_the_barrier() {
     let node = node_at(10);
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
     let loaded = node.n();
     let barrier = Epoch { line: 8, at: 18 };
     synchronise(&node, &opened(barrier, &[epoch(15)], 0), &[]);
@@ -295,7 +314,7 @@ fn what_the_table_has_forgotten_stays_forgotten() {
     synchronise(&node, &opened(epoch(10), &[], 0), &[]);
     let before = node.n();
     for at in 11..400 {
-        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
+        apply(&node, &record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
     }
     assert_eq!((since(&node, before), remote(&node, epoch(10))), (Verdict::Dead, Verdict::Dead));
     assert_eq!(remote(&node, epoch(399)), Verdict::Valid);
@@ -312,8 +331,8 @@ fn a_row_that_was_moved_to_the_barrier_is_not_forgotten_silently() {
     let part = |text: &str| select(text).hash() >> 60;
     let mut near = (0..).map(|i| format!("b:{i}")).filter(|text| part(text) == part("a:1"));
     synchronise(&node, &opened(epoch(10), &[], 0), &[]);
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
-    node.apply(&record(epoch(20), epoch(21), Mode::Hard, &near.next().unwrap(), 2));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 1));
+    apply(&node, &record(epoch(20), epoch(21), Mode::Hard, &near.next().unwrap(), 2));
     // Nobody on the new line has heard of "a:1"; a value from before the barrier lies in Redis.
     let mut last = Epoch { line: 8, at: 1000 };
     synchronise(&node, &opened(last, &[epoch(15)], 0), &[]);
@@ -321,7 +340,7 @@ fn a_row_that_was_moved_to_the_barrier_is_not_forgotten_silently() {
         assert_eq!(remote(&node, Epoch { line: 8, at: 900 }), Verdict::Dead, "at {}", last.at);
         let next = Epoch { line: 8, at: last.at + 1 };
         assert_eq!(
-            node.apply(&record(last, next, Mode::Hard, &near.next().unwrap(), next.at)),
+            apply(&node, &record(last, next, Mode::Hard, &near.next().unwrap(), next.at)),
             Applied::Next
         );
         last = next;
@@ -337,10 +356,10 @@ fn an_expired_entry_knows_when_by_whatever_way_it_heard() {
     let soft = Stamp { mode: Mode::Soft, ..stamp("a:1", 3_000_000) };
     node.synchronise(&head, &[soft], now, now);
     assert_eq!(node.last(Mode::Soft, b"a:1", &[]), Moment::from_nanos(998_000_000_000), "from the snapshot");
-    node.apply(&record(epoch(5_000_000), epoch(6_000_000), Mode::Soft, "a:2", 1));
+    apply(&node, &record(epoch(5_000_000), epoch(6_000_000), Mode::Soft, "a:2", 1));
     assert_eq!(node.last(Mode::Soft, b"a:2", &[]), Moment::from_nanos(1_001_000_000_000), "from the feed");
     node.invalidate(&batch(Mode::Soft, "a:3", 9), true, now);
-    node.apply(&record(epoch(6_000_000), epoch(9_000_000), Mode::Soft, "a:3", 9));
+    apply(&node, &record(epoch(6_000_000), epoch(9_000_000), Mode::Soft, "a:3", 9));
     assert_eq!(node.last(Mode::Soft, b"a:3", &[]), now, "from a call here, however late its record comes");
 }
 
@@ -352,13 +371,13 @@ fn positions_of_a_line_that_is_gone_do_not_say_how_far_back_the_table_reaches() 
     let node = Node::new(16, Duration::MAX);
     synchronise(&node, &opened(epoch(1_000_000), &[], 0), &[]);
     for at in 1_000_001..1_000_100 {
-        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
+        apply(&node, &record(epoch(at - 1), epoch(at), Mode::Hard, &format!("b:{at}"), at));
     }
     let mut last = Epoch { line: 8, at: 100 };
     synchronise(&node, &opened(last, &[], 100), &[]);
     for op in 0..100 {
         let next = Epoch { line: 8, at: last.at + 1 };
-        node.apply(&record(last, next, Mode::Hard, &format!("c:{op}"), op));
+        apply(&node, &record(last, next, Mode::Hard, &format!("c:{op}"), op));
         last = next;
         assert_eq!(remote(&node, last), Verdict::Valid, "loaded where the log stands");
     }
@@ -414,10 +433,10 @@ proptest! {
             match step {
                 Step::Local(mode, s) => {
                     node.invalidate(&batch(*mode, &named(*s), op), true, Moment::ORIGIN);
-                    node.apply(&append(*mode, &named(*s)));
+                    apply(&node, &append(*mode, &named(*s)));
                 }
                 Step::Foreign(mode, s) => {
-                    node.apply(&append(*mode, &named(*s)));
+                    apply(&node, &append(*mode, &named(*s)));
                 }
                 Step::Synchronise => {
                     let stamps: Vec<_> = applied
@@ -468,13 +487,13 @@ fn a_node_that_reads_as_fast_as_others_write_is_caught_up() {
         record(epoch(10), epoch(20), Mode::Hard, "b:1", 1),
         record(epoch(20), epoch(30), Mode::Hard, "b:2", 2),
     ];
-    let looked = node.look(&start, &round(Some(epoch(20)), came));
+    let looked = look(&node, &start, &round(Some(epoch(20)), came));
     assert_eq!(looked, Looked::Well { moved: true, lost: false });
     assert_eq!(node.synced(), Some(later));
 
     let start = node.round(later.plus(Duration::from_secs(100))).unwrap();
     let came = vec![record(epoch(30), epoch(40), Mode::Hard, "b:1", 3)];
-    assert_eq!(node.look(&start, &round(Some(epoch(50)), came)), Looked::Well { moved: true, lost: false });
+    assert_eq!(look(&node, &start, &round(Some(epoch(50)), came)), Looked::Well { moved: true, lost: false });
     assert_eq!(node.synced(), Some(later), "there was more to read");
 }
 
@@ -484,10 +503,10 @@ fn a_round_without_records_tells_a_caught_up_node_from_every_kind_of_gap() {
     let start = node.round(Moment::ORIGIN).unwrap();
     let other = Epoch { line: LINE + 1, at: 10 };
     for head in [None, Some(other), Some(epoch(11)), Some(epoch(9))] {
-        assert!(matches!(node.look(&start, &round(head, vec![])), Looked::Gap(_)), "{head:?}");
+        assert!(matches!(look(&node, &start, &round(head, vec![])), Looked::Gap(_)), "{head:?}");
     }
     assert_eq!(
-        node.look(&start, &round(Some(epoch(10)), vec![])),
+        look(&node, &start, &round(Some(epoch(10)), vec![])),
         Looked::Well { moved: false, lost: false }
     );
 }
@@ -499,21 +518,21 @@ fn an_own_invalidation_from_a_lost_tail_is_queued_again() {
     let node = node_at(10);
     own(&node, Mode::Hard, "a:1", 5);
     node.answered(5, epoch(12));
-    node.apply(&record(epoch(10), epoch(12), Mode::Hard, "a:1", 5));
+    apply(&node, &record(epoch(10), epoch(12), Mode::Hard, "a:1", 5));
     own(&node, Mode::Soft, "a:2", 6);
     node.answered(6, epoch(20));
-    node.apply(&record(epoch(12), epoch(20), Mode::Soft, "a:2", 6));
+    apply(&node, &record(epoch(12), epoch(20), Mode::Soft, "a:2", 6));
     assert_eq!(node.pending(), 0);
 
     let head = Epoch { line: LINE + 1, at: 16 };
     synchronise(&node, &opened(head, &[epoch(15)], 0), &[stamp("a:1", 12)]);
     let start = node.round(Moment::ORIGIN).unwrap();
-    assert_eq!(node.look(&start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: true });
+    assert_eq!(look(&node, &start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: true });
     let again = node.take_unsent(|| 7);
     assert_eq!((again.len(), again[0].mode), (1, Mode::Soft));
     assert_eq!(again[0].selectors, [select("a:2")]);
     let start = node.round(Moment::ORIGIN).unwrap();
-    assert_eq!(node.look(&start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: false });
+    assert_eq!(look(&node, &start, &round(Some(head), vec![])), Looked::Well { moved: false, lost: false });
 }
 
 /// More was sent than is remembered; then the tail is lost. What is not remembered may be part of it.
@@ -524,12 +543,12 @@ fn a_loss_beyond_what_is_remembered_queues_everything() {
         let (at, op) = (11 + i, 1 + i);
         own(&node, Mode::Hard, &format!("a:{i}"), op);
         node.answered(op, epoch(at));
-        node.apply(&record(epoch(at - 1), epoch(at), Mode::Hard, &format!("a:{i}"), op));
+        apply(&node, &record(epoch(at - 1), epoch(at), Mode::Hard, &format!("a:{i}"), op));
     }
     let cut = |to: u64, line| opened(Epoch { line, at: to + 1 }, &[epoch(to)], 0);
     let lost = |node: &Node, at: &Opened| {
         synchronise(node, at, &[]);
-        node.look(&node.round(Moment::ORIGIN).unwrap(), &round(Some(at.head), vec![]))
+        look(node, &node.round(Moment::ORIGIN).unwrap(), &round(Some(at.head), vec![]))
     };
     assert_eq!(lost(&node, &cut(1100, LINE + 1)), Looked::Well { moved: false, lost: true });
     assert_eq!(node.pending(), 10, "1101 to 1110");
@@ -548,9 +567,101 @@ fn an_unanswered_append_is_settled_by_its_record_or_sent_again() {
     node.unanswered(5);
     node.unanswered(6);
     assert!(node.has_unsent());
-    node.apply(&record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
     let again = node.take_unsent(|| 7);
     assert_eq!(again.len(), 1);
     assert_eq!((again[0].op, &again[0].selectors), (7, &vec![select("a:2")]));
     assert!(!node.has_unsent(), "somebody is sending it");
+}
+
+/// What waits is sent in the name of whoever called it: "why was this gone, and who said so" is asked after an outage.
+#[test]
+fn what_is_sent_later_still_says_who_called_it_and_why() {
+    let node = node_at(10);
+    let call = |text: &str, op, actor| {
+        node.invalidate(
+            &Batch { author: author(actor), ..batch(Mode::Hard, text, op) },
+            true,
+            Moment::ORIGIN,
+        );
+        node.unanswered(op);
+    };
+    call("a:1", 5, "ada");
+    call("a:2", 6, "bob");
+    call("a:3", 7, "ada");
+    let mut ops = 100..;
+    let sent = node.take_unsent(|| ops.next().unwrap());
+    let by: Vec<_> = sent.iter().map(|b| (b.author.actor.as_str(), b.selectors.len())).collect();
+    assert_eq!(by, [("ada", 2), ("bob", 1)]);
+    // The log has it, and loses it again: it is queued by the same name.
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:2", sent[1].op));
+    let cut = opened(Epoch { line: 8, at: 30 }, &[epoch(15)], 0);
+    synchronise(&node, &cut, &[]);
+    let start = node.round(Moment::ORIGIN).unwrap();
+    assert_eq!(
+        look(&node, &start, &round(Some(cut.head), vec![])),
+        Looked::Well { moved: false, lost: true }
+    );
+    let again = node.take_unsent(|| ops.next().unwrap());
+    assert!(again.iter().any(|b| b.author == author("bob") && b.selectors == [select("a:2")]), "{again:?}");
+}
+
+/// Another program writes to the stream, with an `op` of zeros. While something waits unsent, that must not pass for it.
+#[test]
+fn a_record_without_an_op_is_nobodys_own() {
+    let node = node_at(10);
+    for op in 0..=QUEUE_LIMIT as u64 {
+        let _ = node.invalidate(&batch(Mode::Hard, &format!("b:{op}"), op + 1), true, Moment::ORIGIN);
+        let _ = node.unanswered(op + 1);
+    }
+    assert_eq!((node.pending(), node.has_unsent()), (1, true), "everything waits, under no op");
+    let n = node.n();
+    apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 0));
+    assert_eq!((since(&node, n), node.has_unsent()), (Verdict::Dead, true));
+}
+
+/// The server's clock is set back by a quarter of an hour, or a new primary is so far behind. A record that comes in now was
+/// written now, and not before this node was last caught up: loads that begin after it may read replicas that lag behind it.
+#[test]
+fn a_record_is_no_older_than_the_last_time_its_reader_was_caught_up() {
+    let node = Node::new(LIMIT, Duration::MAX);
+    let now = Moment::ORIGIN.plus(Duration::from_secs(1000));
+    let minutes = |m: u64| m * 60 * 1_000_000;
+    let here = minutes(60);
+    node.synchronise(&Opened { server_ms: here / 1000, ..opened(epoch(here), &[], 0) }, &[], now, now);
+    let later = now.plus(Duration::from_secs(30));
+    let start = node.round(later).unwrap();
+    // Positions go on at one more than the last.
+    let written = Record {
+        epoch: epoch(here + 1),
+        prev: Some(epoch(here)),
+        body: invalidation(Mode::Hard, vec!["a:1".to_owned()], 1),
+    };
+    look(&node, &start, &round(Some(epoch(here)), vec![]));
+    let read = later.plus(Duration::from_secs(1));
+    assert_eq!(
+        node.look(&start, &round(Some(epoch(here)), vec![written]), read),
+        Looked::Well { moved: true, lost: false }
+    );
+    assert_eq!(node.last(Mode::Hard, b"a:1", &[]), later);
+    // And forward: it was not written after it was read.
+    let ahead = Record {
+        epoch: epoch(here + minutes(15)),
+        prev: Some(epoch(here + 1)),
+        body: invalidation(Mode::Hard, vec!["a:2".to_owned()], 2),
+    };
+    node.look(&start, &round(Some(epoch(here)), vec![ahead]), read);
+    assert_eq!(node.last(Mode::Hard, b"a:2", &[]), read);
+}
+
+/// A node starts where the stamps are about to rotate. The table must hold all of them, or everything in the remote tier that
+/// is older than this start is a miss here.
+#[test]
+fn a_node_that_starts_knows_as_much_as_the_stamps() {
+    let limit = 4096;
+    let node = Node::new(limit, Duration::MAX);
+    let last = 2 * limit as u64;
+    let stamps: Vec<_> = (1..=last).map(|at| stamp(&format!("b:{at}"), at)).collect();
+    synchronise(&node, &opened(epoch(last), &[], 0), &stamps);
+    assert_eq!(remote(&node, epoch(0)), Verdict::Valid, "{} rows", node.rows());
 }
