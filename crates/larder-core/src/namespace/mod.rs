@@ -276,7 +276,9 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     }
 
     /// Changes the stored value of `key`, if a tier has one: `change` gets it and answers the new one, or `None` to
-    /// leave it. Its ttl goes on. An invalidation, or another store, in between wins: nothing is written.
+    /// leave it. Its ttl goes on. An invalidation in between wins, and so does another store in this process's memory: nothing
+    /// is written. Another process that stores the key in between, or a handle that uses no memory, does not see that; who
+    /// needs it invalidates.
     pub async fn update(&self, key: impl ToKey, change: impl FnOnce(&V) -> Option<V>) -> Updated<V> {
         let name = self.handle.key(&key).to_key();
         slot::update(&self.handle, name, change).await
