@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged.
 
 use crate::step::{Failure, Step, root};
-use crate::{features, interleavings, model, simulate, suite, tidy};
+use crate::{features, interleavings, model, simulate, suite, tidy, valkey};
 
 /// Runs all checks, cheapest first, and stops at the first that fails. The tests come last, so that their totals are
 /// the last line.
@@ -35,5 +35,6 @@ pub(crate) fn run() -> Result<(), Failure> {
     model::run(&["mutants".to_owned()])?;
     simulate::ci()?;
     interleavings::run(&[])?;
+    valkey::ci()?;
     suite::run(&[])
 }

@@ -16,6 +16,7 @@ mod suite;
 mod system;
 mod tidy;
 mod totals;
+mod valkey;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ cargo xtask <command>
 
   test [-- ARGS]   install redis-server if it is missing, then run every test of the workspace;
                    ARGS go to `cargo test`, as in: cargo xtask test -- -p larder-core lease
+  valkey [-- ARGS] the tests that talk to servers, on Valkey, which it installs for itself where there is none;
+                   ARGS as for `test`
   ci               everything CI checks, cheapest first: fmt, tidy, clippy, each combination of features, rustdoc,
                    the benches compile, the interleavings, and last the tests
   interleavings [--iterations N] [--seed N] [TEST]
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_deref() {
         Some("test") => suite::run(&rest),
         Some("bench") => bench::run(&rest),
+        Some("valkey") => valkey::run(&rest),
         Some("model") => model::run(&rest),
         Some("simulate") => simulate::run(&rest),
         Some("ci") if rest.is_empty() => ci::run(),

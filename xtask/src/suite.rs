@@ -1,6 +1,7 @@
 //! The whole test suite, with one line of totals at the end.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use crate::step::{Failure, Step, timed};
@@ -14,8 +15,20 @@ use crate::totals::Totals;
 /// If a test failed, a test program did not end as it should, or no test ran at all.
 pub(crate) fn run(extra: &[String]) -> Result<(), Failure> {
     system::ensure_redis()?;
-    let step = step(extra);
-    let (ended, totals) = timed(&step, || pass_through(&step, &mut io::stdout()));
+    run_step(&step(extra), "test", extra)
+}
+
+/// As [`run`], with `server` in the place of redis-server.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on(server: &Path, extra: &[String]) -> Result<(), Failure> {
+    let server = server.display().to_string();
+    run_step(&step(extra).env(system::REDIS_VARIABLE, server.as_str()), "valkey", extra)
+}
+
+fn run_step(step: &Step, word: &str, extra: &[String]) -> Result<(), Failure> {
+    let (ended, totals) = timed(step, || pass_through(step, &mut io::stdout()));
     let trouble = match ended {
         Err(error) => Some(error.to_string()),
         Ok(status) if !status.success() => Some(status.to_string()),
@@ -24,7 +37,7 @@ pub(crate) fn run(extra: &[String]) -> Result<(), Failure> {
         Ok(_) => None,
     };
     if let Some(how) = &trouble {
-        println!("\nxtask: step `test` failed ({how}). To run it alone: cargo xtask test{}", rerun(extra));
+        println!("\nxtask: step `test` failed ({how}). To run it alone: cargo xtask {word}{}", rerun(extra));
     }
     println!("{totals}");
     trouble.map_or(Ok(()), |_| Err(Failure::Told))

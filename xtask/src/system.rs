@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::step::{Failure, Step};
 
 /// Names the Redis to use; the tests read it too.
-const REDIS_VARIABLE: &str = "LARDER_REDIS_SERVER";
+pub(crate) const REDIS_VARIABLE: &str = "LARDER_REDIS_SERVER";
 
 /// Makes sure that the tests find a Redis.
 ///
@@ -45,7 +45,7 @@ pub(crate) fn ensure_wrk() -> Result<(), Failure> {
 }
 
 /// Whether `program` can be started. Its exit code says nothing: `wrk --version` fails.
-fn runs(program: impl AsRef<OsStr>) -> bool {
+pub(crate) fn runs(program: impl AsRef<OsStr>) -> bool {
     Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
