@@ -110,6 +110,13 @@ pub enum Event {
         /// To this.
         to: LogState,
     },
+    /// The log does not do as asked, or does again. Once when that changes, not once per attempt.
+    LogTrouble {
+        /// What was asked: `round` (to read it) or `append` (to add an invalidation).
+        asked: &'static str,
+        /// Why not; `None`: it does again.
+        error: Option<String>,
+    },
     /// Part of the log went by unseen: what cannot be verified is a miss.
     Gap {
         /// How it was noticed.
@@ -167,6 +174,7 @@ impl Event {
             Event::LocalOnly { .. } => "cache_local_only",
             Event::Breaker { .. } => "cache_breaker",
             Event::LogState { .. } => "cache_log_state",
+            Event::LogTrouble { .. } => "cache_log_trouble",
             Event::Gap { .. } => "cache_gap",
             Event::Misconfigured { .. } => "cache_misconfigured",
             Event::Published { .. } => "cache_published",
@@ -257,6 +265,8 @@ fn trace(event: &Event) {
         Event::LocalOnly { reason } => say!(warn, reason),
         Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
         Event::LogState { from, to } => say!(info, from = from.as_str(), to = to.as_str()),
+        Event::LogTrouble { asked, error: Some(error) } => say!(warn, asked, error),
+        Event::LogTrouble { asked, error: None } => say!(info, asked, "the log does as asked again"),
         Event::Gap { reason } => say!(warn, reason),
         Event::Misconfigured { function, reason } => say!(error, function, reason),
         Event::Published { occasion, handlers, failures, refreshes, left } => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::trouble::Asked;
 use super::{CALL_LIMIT, Driver, ROUND, SILENCE, pause};
 use crate::event::Event;
 use crate::log::node::Looked;
@@ -57,10 +58,10 @@ impl Driver {
                 () = self.until_stopped() => return,
                 round = self.round(&mut at) => round,
             };
+            self.note(Asked::Round, round.as_ref().err());
             match round {
                 Ok(()) => wait = BACKOFF.0,
-                Err(error) => {
-                    tracing::debug!(target: "larder", %error, "the log is out of reach; trying again");
+                Err(_) => {
                     self.say_state();
                     if pause(&self, wait, &mut link).await {
                         return;

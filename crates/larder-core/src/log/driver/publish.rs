@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::trouble::Asked;
 use super::{CALL_LIMIT, Driver, pause};
 use crate::log::node::Batch;
 use crate::log::{Append, Author, Epoch};
@@ -67,6 +68,9 @@ impl Driver {
             }
             if !self.node.has_unsent() {
                 wait = BACKOFF.0;
+                if self.node.pending() == 0 {
+                    self.note(Asked::Append, None);
+                }
                 tokio::select! {
                     biased;
                     () = self.until_stopped() => return,
@@ -78,8 +82,7 @@ impl Driver {
             let author = Author { reason: "sent again".to_owned(), ..self.author() };
             match self.append_all(&batches, &author).await {
                 Ok(_) => wait = BACKOFF.0,
-                Err(error) => {
-                    tracing::debug!(target: "larder", %error, "invalidations wait for the log");
+                Err(_) => {
                     if pause(&self, wait, &mut link).await {
                         return;
                     }
@@ -106,6 +109,7 @@ impl Driver {
             };
             let nonce = self.runtime.random();
             token = self.call(self.remote.append(&append, self.node.position(), nonce)).await;
+            self.note(Asked::Append, token.as_ref().err());
             match &token {
                 Ok(at) => {
                     self.node.answered(batch.op, *at);

@@ -46,10 +46,10 @@ impl Node {
         for selector in &batch.selectors {
             self.stamp(&mut state, selector.hash(), batch.mode, Column { n, at: 0 }, now);
             if on_its_way {
-                state.own.call(selector, batch.mode, batch.op);
+                state.own.call(selector, batch.mode, batch.op, now);
             }
         }
-        if state.own.overflow() {
+        if state.own.overflow(now) {
             // What it has become holds here from now on as well.
             self.stamp(&mut state, Selector::all().hash(), Mode::Hard, Column { n, at: 0 }, now);
         }
@@ -111,7 +111,7 @@ impl Node {
             return Looked::Well { moved, lost: false };
         }
         let reached = |token: Epoch| lineage.holds(here.line, token) && token.at <= here.at;
-        let lost = own.find_lost(here.line, start.answers, reached);
+        let lost = own.find_lost(here.line, start.answers, start.sent, reached);
         self.caught_up(start.sent);
         Looked::Well { moved, lost }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::log::{Epoch, Mode};
+use crate::runtime::Moment;
 use crate::selector::{self, Selector, SelectorHash};
 use crate::tag::Tag;
 
@@ -41,6 +42,8 @@ impl Batch {
 struct Pending {
     /// The record that settles it, whenever it comes.
     op: u64,
+    /// When it was called: the first of those that took each other's place.
+    since: Moment,
     selector: Selector,
     /// Is some call sending it, or has it been answered? Else it is to be sent, under a new `op`.
     sent: bool,
@@ -75,29 +78,37 @@ impl Own {
         self.pending.len()
     }
 
+    /// Since when the oldest is on its way.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.pending.values().map(|pending| pending.since).min()
+    }
+
     pub(super) fn answers(&self) -> u64 {
         self.answers
     }
 
     /// Notes that the caller is about to send an invalidation as `op`. A later call for the same takes its place.
-    pub(super) fn call(&mut self, selector: &Selector, mode: Mode, op: u64) {
-        let pending = Pending { op, selector: selector.clone(), sent: op != NO_OP, answered: None };
-        self.pending.insert((selector.hash(), mode), pending);
+    pub(super) fn call(&mut self, selector: &Selector, mode: Mode, op: u64, now: Moment) {
+        let key = (selector.hash(), mode);
+        let since = self.pending.get(&key).map_or(now, |before| before.since);
+        let pending = Pending { op, since, selector: selector.clone(), sent: op != NO_OP, answered: None };
+        self.pending.insert(key, pending);
     }
 
     /// Too many: everything that was queued is part of "everything". No record under way says so: it is still to be sent.
     /// True if it came to that.
-    pub(super) fn overflow(&mut self) -> bool {
+    pub(super) fn overflow(&mut self, now: Moment) -> bool {
         let overflows = self.pending.len() > PENDING_LIMIT;
         if overflows {
-            self.queue_everything();
+            self.queue_everything(now);
         }
         overflows
     }
 
-    fn queue_everything(&mut self) {
+    fn queue_everything(&mut self, now: Moment) {
+        let since = self.oldest().unwrap_or(now);
         self.pending.clear();
-        self.call(&Selector::all(), Mode::Hard, NO_OP);
+        self.call(&Selector::all(), Mode::Hard, NO_OP, since);
     }
 
     /// What waits for the log, under new `op`s; the hard ones first.
@@ -165,9 +176,15 @@ impl Own {
         });
     }
 
-    /// The node has caught up, on the line `line`, with a round before which the log had given so many `answers`. What was
+    /// The node has caught up, on the line `line`, with a round at `now` before which the log had given so many `answers`. What was
     /// answered by then and is not behind the node has been lost: it is queued again. True if there was any.
-    pub(super) fn find_lost(&mut self, line: u64, answers: u64, reached: impl Fn(Epoch) -> bool) -> bool {
+    pub(super) fn find_lost(
+        &mut self,
+        line: u64,
+        answers: u64,
+        now: Moment,
+        reached: impl Fn(Epoch) -> bool,
+    ) -> bool {
         let mut lost = false;
         for p in self.pending.values_mut() {
             if p.answered.is_some_and(|(token, answer)| answer <= answers && !reached(token)) {
@@ -180,7 +197,7 @@ impl Own {
         }
         if self.sent_before.take_if(|token| !reached(*token)).is_some() {
             self.sent.clear();
-            self.queue_everything();
+            self.queue_everything(now);
             return true;
         }
         for one in std::mem::take(&mut self.sent) {
@@ -189,12 +206,12 @@ impl Own {
             } else {
                 lost = true;
                 // A later call for the same selector that is on its way says as much.
-                let again =
-                    Pending { op: NO_OP, selector: one.selector.clone(), sent: false, answered: None };
+                let (op, selector) = (NO_OP, one.selector.clone());
+                let again = Pending { op, since: now, selector, sent: false, answered: None };
                 self.pending.entry((one.selector.hash(), one.mode)).or_insert(again);
             }
         }
-        self.overflow() || lost
+        self.overflow(now) || lost
     }
 
     /// Is an invalidation on its way that names an entry with this key and these tags?
