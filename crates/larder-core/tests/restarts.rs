@@ -7,7 +7,7 @@ mod common;
 use std::sync::atomic::Ordering;
 
 use common::*;
-use larder_core::testing::Path;
+use larder_core::testing::{Path, TestRemote};
 use larder_core::units::{HOUR, MINUTE, SECOND};
 use larder_core::{Cache, Delivery, LogState, Selector};
 
@@ -377,6 +377,29 @@ async fn steps_of_the_machines_calendar_change_no_ones_age() {
         assert!(read(docs(&cache), source.clone()).await.1, "stale by now");
         settle().await;
         rig.advance(3 * HOUR);
+    }
+}
+
+/// The process is told to end while Redis is away, after a write that is queued. Redis may be back in a moment; if it is not,
+/// whoever ends the process is told that others have not heard.
+#[tokio::test]
+async fn a_shutdown_waits_for_a_log_that_is_away_and_answers_false_if_it_stays_away() {
+    for back in [false, true] {
+        let rig = Rig::new();
+        let there = rig.cache().await;
+        assert!(docs(&there).put(1_u64, 1));
+        let remote = TestRemote::on(rig.remote.redis().clone(), rig.runtime.clone(), 2);
+        let here = rig.drive(rig.builder().remote(remote.clone()).build()).await.unwrap();
+        remote.set(|f| f.down = true);
+        assert_eq!(rig.drive(docs(&here).invalidate(1_u64)).await.state, Delivery::Queued);
+        let ended = spawn(async move { here.shutdown(SECOND).await });
+        rig.pass(SECOND / 2).await;
+        assert!(!ended.is_finished(), "its deadline has not come");
+        remote.set(|f| f.down = !back);
+        rig.eventually("it ends", || ended.is_finished()).await;
+        assert_eq!(joined(ended).await, back);
+        rig.pass(2 * SECOND).await;
+        assert_eq!(docs(&there).get(1_u64).await.is_none(), back, "another node hears");
     }
 }
 

@@ -39,7 +39,8 @@ impl fmt::Debug for Invalidated {
 pub enum Delivery {
     /// It is in the log, or there is no log to be in.
     Delivered,
-    /// The remote tier is away or slow: it is sent again until it arrives, and never if this process ends before.
+    /// The remote tier is away or slow: it is sent again until it arrives, and never if this process
+    /// ends before, or the cache's last handle is dropped: [`shutdown`](crate::Cache::shutdown) waits for it.
     Queued,
 }
 

@@ -251,8 +251,7 @@ impl Engine {
     }
 
     /// Loads no more, waits until flights, stores and invalidations under way are done or `deadline` has passed, lets go of
-    /// the connection.
-    /// True if everything was done in time.
+    /// the connection. True if everything was done in time, and nothing is left in the queue.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
         self.closing.store(true, Ordering::SeqCst);
         let drained = async {
@@ -268,7 +267,7 @@ impl Engine {
         if let Some(remote) = &self.remote {
             remote.close();
         }
-        in_time
+        in_time && self.node.pending() == 0
     }
 
     /// Waits until this node's log has come as far as `token`, for `limit` at the most.

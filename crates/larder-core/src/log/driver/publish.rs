@@ -40,14 +40,15 @@ impl Driver {
         }
     }
 
-    /// Waits until nothing made here is on its way any more; not while the log is out of reach.
+    /// Waits until nothing made here is on its way any more, or the link is closed: the log may be out of reach now and back
+    /// before its caller's patience ends.
     pub(crate) async fn until_sent(&self) {
         let mut link = self.remote.log_link();
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            let up = matches!(*link.borrow_and_update(), Link::Up { .. });
-            if !up || self.node.pending() == 0 {
+            let closed = matches!(*link.borrow_and_update(), Link::Closed);
+            if closed || self.node.pending() == 0 {
                 return;
             }
             tokio::select! {
