@@ -74,6 +74,17 @@ pub enum Event {
         /// Is it in the log, or queued?
         delivered: bool,
     },
+    /// What was invalidated has been freed, or as much of it as could be.
+    Swept {
+        /// What the invalidation named.
+        patterns: Vec<String>,
+        /// Entries freed in this process.
+        memory: u64,
+        /// Values freed in the remote tier.
+        remote: u64,
+        /// Why it has stopped half-way; `None`: it came to its end. What is left is dead, and goes with its ttl.
+        error: Option<String>,
+    },
     /// A pattern was wider than written: it folded to a subtree.
     Folded {
         /// What it became.
@@ -168,6 +179,7 @@ impl Event {
             Event::StoreError { .. } => "cache_store_error",
             Event::Rejected { .. } => "cache_rejected",
             Event::Invalidated { .. } => "cache_invalidated",
+            Event::Swept { .. } => "cache_swept",
             Event::Folded { .. } => "cache_pattern_folded",
             Event::RemoteConnected { .. } => "cache_redis_connected",
             Event::RemoteConnectionFailed { .. } => "cache_redis_connection_failed",
@@ -256,6 +268,12 @@ fn trace(event: &Event) {
         Event::Rejected { key, reason } => say!(warn, %key, reason),
         Event::Invalidated { mode, patterns, delivered } => {
             say!(info, mode = mode.as_str(), ?patterns, delivered);
+        }
+        Event::Swept { patterns, memory, remote, error: None } => {
+            say!(info, ?patterns, memory, remote, complete = true);
+        }
+        Event::Swept { patterns, memory, remote, error: Some(error) } => {
+            say!(warn, ?patterns, memory, remote, complete = false, error);
         }
         Event::Folded { pattern } => {
             say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before");

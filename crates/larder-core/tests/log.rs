@@ -256,6 +256,51 @@ async fn a_sweep_frees_what_is_dead_leaves_what_is_not_and_counts() {
     assert!(!rig.drive(queued.swept()).await.complete);
 }
 
+/// A walk goes by every value of the server, however few it is for.
+#[tokio::test]
+async fn ten_keys_are_swept_in_one_walk() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    let (docs, others) = (docs(&cache), cache.namespace::<u64>("other", policy()).unwrap());
+    for key in 0..1200_u64 {
+        assert!(docs.put(key, 1) && others.put(key, 1));
+        settle().await;
+    }
+    assert_eq!(rig.remote.len(), 2400);
+    let mut pages = Vec::new();
+    for keys in [0..1_u64, 1..11] {
+        let both = keys.flat_map(|key| [Selector::key(("doc", key)), Selector::key(("other", key))]);
+        let both: Vec<_> = both.collect();
+        let count = both.len() as u64;
+        let before = gated.paged_so_far();
+        let swept = rig.drive(cache.invalidate(both).await.swept()).await;
+        assert_eq!((swept.memory, swept.remote, swept.complete), (count, count, true));
+        pages.push(gated.paged_so_far() - before);
+    }
+    assert!(pages[0] > 2 && pages[0] == pages[1], "{pages:?}");
+}
+
+/// Nobody waits for most sweeps: that one has stopped must be told all the same.
+#[tokio::test]
+async fn a_sweep_says_what_it_has_freed_and_why_it_stopped() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    assert!(docs(&cache).put(1_u64, 1));
+    settle().await;
+    rig.drive(cache.invalidate([selector("doc:*")]).await.swept()).await;
+    rig.remote.set(|f| f.down = true);
+    rig.drive(cache.invalidate([selector("#red")]).await.swept()).await;
+    let swept = rig.events.events().into_iter().filter_map(|event| match event {
+        Event::Swept { patterns, memory, remote, error } => Some((patterns.concat(), memory, remote, error)),
+        _ => None,
+    });
+    let [whole, half] = swept.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(whole, ("doc:*".to_owned(), 1, 1, None));
+    assert_eq!((half.0.as_str(), half.2), ("#red", 0));
+    assert!(half.3.unwrap().contains("not connected"));
+}
+
 #[tokio::test]
 async fn an_explanation_names_the_record_that_killed_an_entry_and_who_wrote_it() {
     let rig = Rig::new();

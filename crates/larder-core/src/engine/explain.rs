@@ -184,7 +184,8 @@ impl Engine {
         keys.extend(suspects.iter().map(|s| s.key.clone()).filter(|of_memory| of_memory != key));
         let known = keys.len();
         // Variants that this node's memory does not have: a walk, but a short one.
-        let page = within(&*self.runtime, LIMIT, side.remote.page(key.name(), Cursor::default(), 1000)).await;
+        let page =
+            within(&*self.runtime, LIMIT, side.remote.page(&[key.name()], Cursor::default(), 1000)).await;
         match page {
             Ok(Ok(page)) => {
                 let there = page.values.iter().filter_map(|(_, head)| Envelope::peek(head).ok());

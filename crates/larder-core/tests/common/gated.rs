@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{Append, BoxFuture, Epoch, Head, Remote, RemoteError, Round};
+use larder_core::{Append, BoxFuture, Cursor, Epoch, Head, Page, Remote, RemoteError, Round};
 
 use super::Gate;
 
@@ -28,13 +28,14 @@ pub(crate) struct GatedRemote {
     appended: AtomicUsize,
     hold: AtomicUsize,
     looked: AtomicUsize,
+    paged: AtomicUsize,
 }
 
 impl GatedRemote {
     pub(crate) fn new(inner: Arc<TestRemote>) -> Arc<Self> {
         let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
         let (follows, heads, accepting) = (Gate::open(), Gate::open(), AtomicBool::new(true));
-        let (read, appended, hold, looked) = Default::default();
+        let (read, appended, hold, looked, paged) = Default::default();
         Arc::new(GatedRemote {
             inner,
             gets,
@@ -47,6 +48,7 @@ impl GatedRemote {
             appended,
             hold,
             looked,
+            paged,
         })
     }
 
@@ -61,6 +63,11 @@ impl GatedRemote {
         self.looked.load(Ordering::SeqCst)
     }
 
+    /// How many pages of values were asked for.
+    pub(crate) fn paged_so_far(&self) -> usize {
+        self.paged.load(Ordering::SeqCst)
+    }
+
     /// How many GETs have read their bytes.
     pub(crate) fn read_so_far(&self) -> usize {
         self.read.load(Ordering::SeqCst)
@@ -69,7 +76,7 @@ impl GatedRemote {
 
 impl Remote for GatedRemote {
     larder_core::forward_remote! {
-        inner: get_many store lease extend release wakes reserve give_back remove open scan history page discard connect link log_link close describe
+        inner: get_many store lease extend release wakes reserve give_back remove open scan history discard connect link log_link close describe
     }
 
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
@@ -98,6 +105,16 @@ impl Remote for GatedRemote {
             self.appends.pass().await;
             answer
         })
+    }
+
+    fn page<'a>(
+        &'a self,
+        under: &'a [&'a [u8]],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
+        self.paged.fetch_add(1, Ordering::SeqCst);
+        self.inner.page(under, cursor, limit)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {

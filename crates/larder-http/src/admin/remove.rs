@@ -72,7 +72,7 @@ async fn invalidate(admin: &Arc<Admin>, actor: &Actor, order: Order) -> Response
     let (sweep, swept) = match order.sweep.unwrap_or_default() {
         Sweep::Off => ("off", None),
         Sweep::Wait => ("done", Some(invalidated.swept().await)),
-        Sweep::Beside => (beside(&admin.cache, &admin.sweeps, &patterns, invalidated), None),
+        Sweep::Beside => (beside(&admin.cache, &admin.sweeps, invalidated), None),
     };
     document["sweep"] = sweep.into();
     if let Some(Swept { memory, remote, complete, .. }) = swept {
@@ -94,18 +94,11 @@ pub(super) fn state(state: Delivery) -> &'static str {
     }
 }
 
-/// Starts a sweep that nobody waits for. What it has freed goes to the log of events.
-fn beside(
-    cache: &Cache,
-    sweeps: &Arc<Semaphore>,
-    patterns: &[String],
-    invalidated: Invalidated,
-) -> &'static str {
+/// Starts a sweep that nobody waits for. What it has freed it says as an event.
+fn beside(cache: &Cache, sweeps: &Arc<Semaphore>, invalidated: Invalidated) -> &'static str {
     let Ok(one) = sweeps.clone().try_acquire_owned() else { return "busy" };
-    let patterns = patterns.to_vec();
     cache.runtime().spawn(Box::pin(async move {
-        let Swept { memory, remote, complete, .. } = invalidated.swept().await;
-        tracing::info!(target: "larder", event = "cache_swept", ?patterns, memory, remote, complete);
+        invalidated.swept().await;
         drop(one);
     }));
     "started"
