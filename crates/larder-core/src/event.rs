@@ -87,6 +87,8 @@ pub enum Event {
     },
     /// A pattern was wider than written: it folded to a subtree.
     Folded {
+        /// The text.
+        written: String,
         /// What it became.
         pattern: String,
     },
@@ -275,8 +277,8 @@ fn trace(event: &Event) {
         Event::Swept { patterns, memory, remote, error: Some(error) } => {
             say!(warn, ?patterns, memory, remote, complete = false, error);
         }
-        Event::Folded { pattern } => {
-            say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before");
+        Event::Folded { written, pattern } => {
+            say!(warn, written, pattern, "a `*` inside a pattern widens it to the subtree before");
         }
         Event::RemoteConnected { remote } => say!(info, remote),
         Event::RemoteConnectionFailed { remote, error } => say!(warn, remote, error),

@@ -55,8 +55,8 @@ impl Engine {
         reason: &str,
         actor: &str,
     ) -> Invalidated {
-        for selector in selectors.iter().filter(|s| s.folded()) {
-            self.events.emit(|| Event::Folded { pattern: selector.to_string() });
+        for (selector, written) in selectors.iter().filter_map(|s| Some((s, s.folded_from()?))) {
+            self.events.emit(|| Event::Folded { written: written.to_owned(), pattern: selector.to_string() });
         }
         let on_its_way = self.sets_out();
         let token = match selectors.is_empty() {
