@@ -66,6 +66,7 @@ impl Engine {
         if let Some(token) = token {
             on_its_way.has_arrived(token);
         }
+        self.invalidations.count(mode, token.is_some());
         let patterns = selectors.iter().map(ToString::to_string).collect();
         self.events.emit(|| Event::Invalidated { mode, patterns, delivered: token.is_some() });
         let (token, state) = match token {
