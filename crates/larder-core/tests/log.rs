@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::*;
 use larder_core::units::{MINUTE, SECOND};
@@ -375,6 +376,20 @@ async fn an_explanation_says_what_it_cannot_know() {
     rig.remote.set(|f| f.hang = false);
     let unasked = incomplete(&cache).await.unwrap();
     assert_eq!(unasked, "what the remote tier has: no answer");
+}
+
+/// Redis takes no records. What was invalidated here a moment ago is in no log, and not told as the last invalidation.
+#[tokio::test]
+async fn an_explanation_says_that_invalidations_made_here_are_not_in_the_log_yet() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    gated.accepting.store(false, Ordering::SeqCst);
+    assert_eq!(cache.invalidate([selector("doc:1")]).await.state, Delivery::Queued);
+    let explained = rig.drive(cache.explain("doc:1")).await.unwrap();
+    assert_eq!(explained.last_invalidated, None);
+    let incomplete = explained.incomplete.unwrap();
+    assert!(incomplete.contains("not in the log yet: 1 of what"), "{incomplete}");
 }
 
 /// A variant lies behind thousands of other values: one page of a walk does not show it.

@@ -118,6 +118,10 @@ impl Engine {
                 "no tier has the key, so its tags are not known, nor what has named one of them".to_owned(),
             );
         }
+        let waiting = self.node.pending();
+        if waiting > 0 {
+            unknown.push(format!("not in the log yet: {waiting} of what was invalidated here"));
+        }
         let mut last_invalidated = None;
         let mut log_reaches_back_to_ms = None;
         let mut before = None;
