@@ -234,8 +234,11 @@ impl Cache {
     }
 
     /// Ends the cache: reads load no more ([`LoadError::ShuttingDown`](crate::LoadError::ShuttingDown)), loads,
-    /// stores and invalidations under way are waited for (these not while the log is out of reach: what is queued then is
-    /// lost), the connection is closed. False if `deadline` came first.
+    /// stores and invalidations under way are waited for (these also while the log is out of reach: it may come back in
+    /// time), the connection is closed. False if `deadline` came first: then what is queued is lost, and other nodes go on
+    /// serving what it names.
+    ///
+    /// A cache whose last handle is dropped without this loses what is queued, and says nothing.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.engine.shutdown(deadline).await
     }

@@ -74,8 +74,21 @@ pub enum Event {
         /// Is it in the log, or queued?
         delivered: bool,
     },
+    /// What was invalidated has been freed, or as much of it as could be.
+    Swept {
+        /// What the invalidation named.
+        patterns: Vec<String>,
+        /// Entries freed in this process.
+        memory: u64,
+        /// Values freed in the remote tier.
+        remote: u64,
+        /// Why it has stopped half-way; `None`: it came to its end. What is left is dead, and goes with its ttl.
+        error: Option<String>,
+    },
     /// A pattern was wider than written: it folded to a subtree.
     Folded {
+        /// The text.
+        written: String,
         /// What it became.
         pattern: String,
     },
@@ -111,6 +124,13 @@ pub enum Event {
         from: LogState,
         /// To this.
         to: LogState,
+    },
+    /// The log does not do as asked, or does again. Once when that changes, not once per attempt.
+    LogTrouble {
+        /// What was asked: `round` (to read it) or `append` (to add an invalidation).
+        asked: &'static str,
+        /// Why not; `None`: it does again.
+        error: Option<String>,
     },
     /// Part of the log went by unseen: what cannot be verified is a miss.
     Gap {
@@ -163,6 +183,7 @@ impl Event {
             Event::StoreError { .. } => "cache_store_error",
             Event::Rejected { .. } => "cache_rejected",
             Event::Invalidated { .. } => "cache_invalidated",
+            Event::Swept { .. } => "cache_swept",
             Event::Folded { .. } => "cache_pattern_folded",
             Event::QueueOverflowed => "cache_queue_overflowed",
             Event::RemoteConnected { .. } => "cache_redis_connected",
@@ -170,6 +191,7 @@ impl Event {
             Event::LocalOnly { .. } => "cache_local_only",
             Event::Breaker { .. } => "cache_breaker",
             Event::LogState { .. } => "cache_log_state",
+            Event::LogTrouble { .. } => "cache_log_trouble",
             Event::Gap { .. } => "cache_gap",
             Event::Misconfigured { .. } => "cache_misconfigured",
             Event::Published { .. } => "cache_published",
@@ -252,8 +274,14 @@ fn trace(event: &Event) {
         Event::Invalidated { mode, patterns, delivered } => {
             say!(info, mode = mode.as_str(), ?patterns, delivered);
         }
-        Event::Folded { pattern } => {
-            say!(warn, pattern, "a `*` inside a pattern widens it to the subtree before");
+        Event::Swept { patterns, memory, remote, error: None } => {
+            say!(info, ?patterns, memory, remote, complete = true);
+        }
+        Event::Swept { patterns, memory, remote, error: Some(error) } => {
+            say!(warn, ?patterns, memory, remote, complete = false, error);
+        }
+        Event::Folded { written, pattern } => {
+            say!(warn, written, pattern, "a `*` inside a pattern widens it to the subtree before");
         }
         Event::QueueOverflowed => {
             say!(warn, "more invalidations wait for the log than may: everything is invalidated instead");
@@ -263,6 +291,8 @@ fn trace(event: &Event) {
         Event::LocalOnly { reason } => say!(warn, reason),
         Event::Breaker { from, to } => say!(warn, from = from.as_str(), to = to.as_str()),
         Event::LogState { from, to } => say!(info, from = from.as_str(), to = to.as_str()),
+        Event::LogTrouble { asked, error: Some(error) } => say!(warn, asked, error),
+        Event::LogTrouble { asked, error: None } => say!(info, asked, "the log does as asked again"),
         Event::Gap { reason } => say!(warn, reason),
         Event::Misconfigured { function, reason } => say!(error, function, reason),
         Event::Published { occasion, handlers, failures, refreshes, left } => {

@@ -90,4 +90,4 @@ pub use self::remote::{
 };
 pub use self::runtime::{BoxFuture, CoarseClock, Moment, Runtime, TokioRuntime, at_once};
 pub use self::selector::{Selector, SelectorError};
-pub use self::stats::{NamespaceStats, Stats};
+pub use self::stats::{Deliveries, InvalidationStats, NamespaceStats, Stats};

@@ -25,7 +25,8 @@ pub struct Selector {
     kind: Kind,
     /// The key, prefix or tag; without `:*` or `#`.
     name: Box<[u8]>,
-    folded: bool,
+    /// The text it was read from, if that meant less.
+    folded: Option<Box<str>>,
 }
 
 impl Selector {
@@ -59,7 +60,7 @@ impl Selector {
     }
 
     fn new(kind: Kind, name: &[u8]) -> Self {
-        Selector { kind, name: name.into(), folded: false }
+        Selector { kind, name: name.into(), folded: None }
     }
 
     /// Reads a selector from text. A `*` that is not the last segment folds to the subtree before it
@@ -92,7 +93,7 @@ impl Selector {
             Some(colon) => Self::new(Kind::Under, &key::canonical_segments(&text[..colon])),
             None => Self::all(),
         };
-        Ok(Selector { folded, ..selector })
+        Ok(Selector { folded: folded.then(|| text.into()), ..selector })
     }
 
     /// Reads what [`Display`](fmt::Display) wrote. Nothing is too long here, nothing folds and nothing is trimmed: what
@@ -115,9 +116,14 @@ impl Selector {
         self.kind == Kind::Key
     }
 
-    /// Was this wider than the text it was read from? Worth an event: the writer may have expected less.
+    /// Is this wider than the text it was read from? Worth an event: the writer may have expected less.
     pub fn folded(&self) -> bool {
-        self.folded
+        self.folded.is_some()
+    }
+
+    /// The text it was read from, if this is wider.
+    pub fn folded_from(&self) -> Option<&str> {
+        self.folded.as_deref()
     }
 
     /// Does the selector name this entry? (For tests and tools; the engine looks up hashes.)
@@ -242,6 +248,8 @@ mod tests {
         assert_eq!(parsed("trig:12*"), ("trig:*".to_owned(), true));
         assert_eq!(parsed("trig:*:photos"), ("trig:*".to_owned(), true));
         assert_eq!(parsed("tr*"), ("*".to_owned(), true));
+        assert_eq!(Selector::parse(" trig:12* ").unwrap().folded_from(), Some("trig:12*"));
+        assert_eq!(Selector::parse("trig:12:*").unwrap().folded_from(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::health::LogHealth;
+use crate::log::Mode;
 use crate::outcome::{Outcome, Tier};
 
 /// Copies of each counter, so that threads do not write to one line of memory.
@@ -176,6 +177,48 @@ impl NamespaceStats {
     }
 }
 
+/// Invalidations made in this process, counted.
+#[derive(Default)]
+pub(crate) struct InvalidationCounters([[AtomicU64; 2]; 2]);
+
+impl InvalidationCounters {
+    /// One more, whatever number of selectors it names.
+    pub(crate) fn count(&self, mode: Mode, delivered: bool) {
+        self.0[mode as usize][usize::from(delivered)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> InvalidationStats {
+        let of = |mode: Mode| {
+            let [queued, delivered] = &self.0[mode as usize];
+            Deliveries {
+                delivered: delivered.load(Ordering::Relaxed),
+                queued: queued.load(Ordering::Relaxed),
+            }
+        };
+        InvalidationStats { invalidate: of(Mode::Hard), expire: of(Mode::Soft) }
+    }
+}
+
+/// Invalidations made in this process, by their verb; each call counts one, whatever number of selectors it names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct InvalidationStats {
+    /// Hard ones: never served again.
+    pub invalidate: Deliveries,
+    /// Soft ones: stale from then on.
+    pub expire: Deliveries,
+}
+
+/// How far calls had come when they answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Deliveries {
+    /// Into the log, or there was no log to be in.
+    pub delivered: u64,
+    /// Not into the log: queued.
+    pub queued: u64,
+}
+
 /// What has been counted since the process began.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
@@ -196,6 +239,8 @@ pub struct Stats {
     pub leases: usize,
     /// Selectors in the local stamp table.
     pub stamps: usize,
+    /// Invalidations made in this process, those of handlers and rules included.
+    pub invalidations: InvalidationStats,
     /// Invalidations that wait for the remote tier.
     pub pending_invalidations: usize,
     /// The invalidation log; `None` without a remote tier.

@@ -4,11 +4,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::*;
 use larder_core::units::{MINUTE, SECOND};
-use larder_core::{Arrival, Cache, Delivery, Epoch, Event, LogState, Outcome, Selector};
+use larder_core::{
+    Arrival, BreakerState, Cache, Claim, Delivery, Epoch, Event, Fill, LogState, LookedUp, Outcome, Selector,
+    Turn,
+};
 
 /// A second node, whose way to the log can be held up.
 async fn gated(rig: &Rig) -> (Cache, Arc<GatedRemote>) {
@@ -256,6 +261,51 @@ async fn a_sweep_frees_what_is_dead_leaves_what_is_not_and_counts() {
     assert!(!rig.drive(queued.swept()).await.complete);
 }
 
+/// A walk goes by every value of the server, however few it is for.
+#[tokio::test]
+async fn ten_keys_are_swept_in_one_walk() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    let (docs, others) = (docs(&cache), cache.namespace::<u64>("other", policy()).unwrap());
+    for key in 0..1200_u64 {
+        assert!(docs.put(key, 1) && others.put(key, 1));
+        settle().await;
+    }
+    assert_eq!(rig.remote.len(), 2400);
+    let mut pages = Vec::new();
+    for keys in [0..1_u64, 1..11] {
+        let both = keys.flat_map(|key| [Selector::key(("doc", key)), Selector::key(("other", key))]);
+        let both: Vec<_> = both.collect();
+        let count = both.len() as u64;
+        let before = gated.paged_so_far();
+        let swept = rig.drive(cache.invalidate(both).await.swept()).await;
+        assert_eq!((swept.memory, swept.remote, swept.complete), (count, count, true));
+        pages.push(gated.paged_so_far() - before);
+    }
+    assert!(pages[0] > 2 && pages[0] == pages[1], "{pages:?}");
+}
+
+/// Nobody waits for most sweeps: that one has stopped must be told all the same.
+#[tokio::test]
+async fn a_sweep_says_what_it_has_freed_and_why_it_stopped() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    assert!(docs(&cache).put(1_u64, 1));
+    settle().await;
+    rig.drive(cache.invalidate([selector("doc:*")]).await.swept()).await;
+    rig.remote.set(|f| f.down = true);
+    rig.drive(cache.invalidate([selector("#red")]).await.swept()).await;
+    let swept = rig.events.events().into_iter().filter_map(|event| match event {
+        Event::Swept { patterns, memory, remote, error } => Some((patterns.concat(), memory, remote, error)),
+        _ => None,
+    });
+    let [whole, half] = swept.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(whole, ("doc:*".to_owned(), 1, 1, None));
+    assert_eq!((half.0.as_str(), half.2), ("#red", 0));
+    assert!(half.3.unwrap().contains("not connected"));
+}
+
 #[tokio::test]
 async fn an_explanation_names_the_record_that_killed_an_entry_and_who_wrote_it() {
     let rig = Rig::new();
@@ -285,6 +335,90 @@ async fn an_explanation_names_the_record_that_killed_an_entry_and_who_wrote_it()
     for no_key in ["#red", "doc:*", "*", ""] {
         assert!(there.explain(no_key).await.is_err(), "{no_key:?}");
     }
+}
+
+/// The page's list was dropped by its tag. Whoever asks about the page asks who that was.
+#[tokio::test]
+async fn the_last_invalidation_of_a_key_may_have_named_a_tag_of_its_entries() {
+    let rig = Rig::new();
+    let (cache, source) = (rig.cache().await, Source::new());
+    read(docs(&cache), source.clone()).await;
+    settle().await;
+    let _ = cache.because("a new site").invalidate([Selector::tag("red")]).await;
+    let explained = cache.explain("doc:1").await.unwrap();
+    let last = explained.last_invalidated.unwrap();
+    assert_eq!(
+        (last.selector.as_str(), last.reason.as_str(), explained.incomplete),
+        ("#red", "a new site", None)
+    );
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_it_cannot_know() {
+    let rig = Rig::new();
+    let (cache, alone) = (rig.cache().await, alone(&rig.runtime).await);
+    let incomplete = async |cache: &Cache| rig.drive(cache.explain("doc:1")).await.unwrap().incomplete;
+    assert!(docs(&alone).put(1_u64, 1));
+    assert!(incomplete(&alone).await.unwrap().contains("there is no log"));
+    assert!(incomplete(&cache).await.unwrap().contains("its tags are not known"), "no tier has it");
+    assert!(docs(&cache).put(1_u64, 1));
+    settle().await;
+    assert_eq!(incomplete(&cache).await, None);
+
+    // A tier that does not answer is no tier that has nothing; nor is one that is not asked.
+    rig.remote.set(|f| f.hang = true);
+    for _ in 0..6 {
+        let unanswered = incomplete(&cache).await.unwrap();
+        assert!(unanswered.contains("what the remote tier has: no answer"), "{unanswered}");
+        assert!(unanswered.contains("not all values could be looked through in time"), "{unanswered}");
+    }
+    assert_eq!(cache.health().remote.unwrap().breaker, BreakerState::Open);
+    rig.remote.set(|f| f.hang = false);
+    let unasked = incomplete(&cache).await.unwrap();
+    assert_eq!(unasked, "what the remote tier has: no answer");
+}
+
+/// Redis takes no records. What was invalidated here a moment ago is in no log, and not told as the last invalidation.
+#[tokio::test]
+async fn an_explanation_says_that_invalidations_made_here_are_not_in_the_log_yet() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    gated.accepting.store(false, Ordering::SeqCst);
+    assert_eq!(cache.invalidate([selector("doc:1")]).await.state, Delivery::Queued);
+    let explained = rig.drive(cache.explain("doc:1")).await.unwrap();
+    assert_eq!(explained.last_invalidated, None);
+    let incomplete = explained.incomplete.unwrap();
+    assert!(incomplete.contains("not in the log yet: 1 of what"), "{incomplete}");
+}
+
+/// A variant lies behind thousands of other values: one page of a walk does not show it.
+#[tokio::test]
+async fn an_explanation_has_the_variants_that_only_the_remote_tier_has() {
+    let rig = Rig::new();
+    let (here, there) = (rig.cache().await, rig.cache().await);
+    let handle = docs(&here);
+    for key in 100..3100_u64 {
+        assert!(handle.put(key, 1));
+        if key % 500 == 0 {
+            settle().await;
+        }
+    }
+    for variant in 0..5_u8 {
+        let mut key = handle.key_writer();
+        key.number(1);
+        key.begin_variant();
+        key.push_variant(&[b'a' + variant]);
+        let Claim::Lead(lead) = handle.claim(key.as_bytes()) else { panic!("nobody loads it") };
+        let LookedUp::Nothing(lead) = lead.look_up().await else { panic!("nothing is there") };
+        let Turn::Load(mut lead) = lead.turn().await else { panic!("nothing bounds the loads") };
+        lead.begin();
+        lead.fill(Arc::new(1), &Fill::new());
+    }
+    rig.eventually("all are stored", || rig.remote.len() == 3005).await;
+    let explained = there.explain("doc:1").await.unwrap();
+    let keys: BTreeSet<_> = explained.entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!((keys.len(), explained.incomplete), (5, None), "{keys:?}");
 }
 
 /// Redis is away while values are loaded: only memory has them. When it is back, they are given to it, so that the

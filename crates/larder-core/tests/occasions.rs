@@ -11,8 +11,8 @@ use common::*;
 use larder_core::testing::ManualRuntime;
 use larder_core::units::HOUR;
 use larder_core::{
-    Append, Arrival, Cache, Event, FieldError, Namespace, OnError, Outcome, Policy, PublishError, Reaction,
-    Record, RecordBody, Remote as _, Rule, Selector,
+    Append, Arrival, Cache, Event, FieldError, Namespace, Occasion, OnError, Outcome, Policy, PublishError,
+    Reaction, Record, RecordBody, Remote as _, Rule, Selector,
 };
 use serde_json::json;
 
@@ -443,6 +443,29 @@ async fn with_the_remote_tier_away_it_is_queued_and_refreshed_here() {
     rig.remote.set(|faults| faults.down = false);
     rig.eventually("the log has it", || cache.stats().pending_invalidations == 0).await;
     assert_eq!(appends(&rig).await, [["s doc:1".to_owned()]]);
+}
+
+/// The drop is in the log, the expiry is not: a client that presented the token of the drop elsewhere would see what was
+/// expired as fresh.
+#[tokio::test]
+async fn there_is_no_token_while_part_of_it_is_queued() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    let both =
+        |_: &Occasion<'_>| Reaction::drop([selector("doc:1")]).and(Reaction::expire([selector("#red")]));
+    cache.on("change", both).unwrap();
+    gated.hold_append(1);
+    let published = rig.drive(cache.publish("change", json!(null))).await.unwrap();
+    let effects = [published.dropped.as_ref().unwrap(), published.expired.as_ref().unwrap()];
+    assert_eq!(effects.iter().filter(|effect| effect.invalidated.token.is_some()).count(), 1);
+    assert_eq!((published.token(), published.is_delivered()), (None, false));
+    gated.held.set(true);
+    rig.eventually("the queue is sent", || cache.stats().pending_invalidations == 0).await;
+    let published = rig.drive(cache.publish("change", json!(null))).await.unwrap();
+    let tokens =
+        [published.dropped.as_ref(), published.expired.as_ref()].map(|e| e.unwrap().invalidated.token);
+    assert_eq!(published.token(), tokens.into_iter().flatten().max_by_key(|token| token.at));
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ mod common;
 use std::sync::atomic::Ordering;
 
 use common::*;
+use larder_core::testing::{Path, TestRemote};
 use larder_core::units::{HOUR, MINUTE, SECOND};
-use larder_core::{Cache, Delivery, Event, Selector};
+use larder_core::{Cache, Delivery, Event, LogState, Selector};
 
 type Loss = fn(&Rig);
 
@@ -320,6 +321,47 @@ async fn a_process_that_starts_without_its_remote_tier_takes_it_up_when_it_comes
     until("a load of now is stored", || rig.remote.len() == 1).await;
 }
 
+/// Redis is connected, and the log is read; but it takes no records (full, read only). Other nodes hear of nothing, and that
+/// must not look well.
+#[tokio::test]
+async fn a_log_that_takes_no_records_degrades_health_and_says_why_once() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    let log = || cache.health().remote.unwrap().log;
+    assert_eq!((cache.health().status, log().reason, log().oldest_pending_ms), ("ok", None, None));
+    gated.accepting.store(false, Ordering::SeqCst);
+    assert_eq!(docs(&cache).invalidate(1_u64).await.state, Delivery::Queued);
+    assert_eq!(cache.health().status, "ok", "a moment is nothing unusual");
+    rig.pass(10 * SECOND).await;
+    let _ = docs(&cache).invalidate(1_u64).await;
+    let reason = log().reason.unwrap();
+    assert!(reason.contains("no appends now"), "{reason}");
+    assert_eq!((cache.health().status, log().state), ("degraded", LogState::Following));
+    assert!(log().oldest_pending_ms.unwrap() >= 10_000, "{:?}", log());
+    assert_eq!(rig.events.count("cache_log_trouble"), 1, "not once per attempt");
+
+    gated.accepting.store(true, Ordering::SeqCst);
+    rig.eventually("it is sent", || cache.stats().pending_invalidations == 0).await;
+    assert_eq!((cache.health().status, log().reason, log().oldest_pending_ms), ("ok", None, None));
+    assert_eq!(rig.events.count("cache_log_trouble"), 2, "that it is over, too");
+}
+
+#[tokio::test]
+async fn while_the_log_is_out_of_reach_health_says_why() {
+    let rig = Rig::new();
+    let gated = GatedRemote::new(rig.remote.clone());
+    let cache = rig.builder().remote(gated.clone()).build().await.unwrap();
+    let reason = || cache.health().remote.unwrap().log.reason;
+    gated.follows.set(false);
+    rig.pass(5 * SECOND).await;
+    assert!(reason().unwrap().contains("no answer in time"), "{:?}", reason());
+    gated.follows.set(true);
+    rig.eventually("it is read again", || reason().is_none()).await;
+    rig.remote.set(|f| f.on(Path::Log).down = true);
+    assert_eq!(reason().as_deref(), Some("switched off"));
+}
+
 /// The calendar of the machine jumps by a quarter of an hour, in both directions. Nothing may live longer or shorter for it.
 #[tokio::test]
 async fn steps_of_the_machines_calendar_change_no_ones_age() {
@@ -339,6 +381,29 @@ async fn steps_of_the_machines_calendar_change_no_ones_age() {
         assert!(read(docs(&cache), source.clone()).await.1, "stale by now");
         settle().await;
         rig.advance(3 * HOUR);
+    }
+}
+
+/// The process is told to end while Redis is away, after a write that is queued. Redis may be back in a moment; if it is not,
+/// whoever ends the process is told that others have not heard.
+#[tokio::test]
+async fn a_shutdown_waits_for_a_log_that_is_away_and_answers_false_if_it_stays_away() {
+    for back in [false, true] {
+        let rig = Rig::new();
+        let there = rig.cache().await;
+        assert!(docs(&there).put(1_u64, 1));
+        let remote = TestRemote::on(rig.remote.redis().clone(), rig.runtime.clone(), 2);
+        let here = rig.drive(rig.builder().remote(remote.clone()).build()).await.unwrap();
+        remote.set(|f| f.down = true);
+        assert_eq!(rig.drive(docs(&here).invalidate(1_u64)).await.state, Delivery::Queued);
+        let ended = spawn(async move { here.shutdown(SECOND).await });
+        rig.pass(SECOND / 2).await;
+        assert!(!ended.is_finished(), "its deadline has not come");
+        remote.set(|f| f.down = !back);
+        rig.eventually("it ends", || ended.is_finished()).await;
+        assert_eq!(joined(ended).await, back);
+        rig.pass(2 * SECOND).await;
+        assert_eq!(docs(&there).get(1_u64).await.is_none(), back, "another node hears");
     }
 }
 

@@ -8,7 +8,7 @@ use common::*;
 use larder_core::testing::ManualRuntime;
 use larder_core::units::{DAY, HOUR, SECOND};
 use larder_core::{
-    BreakerOptions, BuildError, Cache, CacheBuilder, Delivery, LoadError, NamespaceError, Policy,
+    BreakerOptions, BuildError, Cache, CacheBuilder, Delivery, Event, LoadError, NamespaceError, Policy,
 };
 
 #[tokio::test]
@@ -99,6 +99,18 @@ async fn a_cache_that_is_switched_off_loads_every_time_and_stores_nothing() {
     let done = docs(&cache).invalidate(1_u64).await;
     assert_eq!((done.state, source.loads(), rig.remote.len()), (Delivery::Delivered, 3, 0));
     assert_eq!(cache.health().status, "off");
+}
+
+#[tokio::test]
+async fn a_pattern_that_folds_is_told_as_it_was_written_and_as_what_it_became() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let _ = cache.invalidate_str(&["doc:1*", "doc:1:*"]).await.unwrap();
+    let folded = rig.events.events().into_iter().filter_map(|event| match event {
+        Event::Folded { written, pattern } => Some((written, pattern)),
+        _ => None,
+    });
+    assert_eq!(folded.collect::<Vec<_>>(), [("doc:1*".to_owned(), "doc:*".to_owned())]);
 }
 
 #[tokio::test]

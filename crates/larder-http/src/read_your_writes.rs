@@ -1,4 +1,4 @@
-//! The layer for whole routers: writes tell their token, reads wait for it.
+//! The layer for whole routers: writes tell their token, whoever names it waits for it.
 
 use std::task::{Context, Poll};
 
@@ -26,9 +26,9 @@ use crate::tokens;
 /// seen ([`Cache::collect_tokens`]); a handler that knows better puts the [`Epoch`](larder_core::Epoch) into its
 /// response's extensions.
 ///
-/// **Reads** that name a token wait until this node's log has reached it, about a round trip when all is well, before
-/// anything further in sees them: response caches and typed handles are new enough then. After half a second, and at
-/// once while the log is out of reach, the request goes on all the same, with [`Late`](crate::Late) in its extensions:
+/// **Requests** that name a token, writes too (they read before they write), wait until this node's log has reached it,
+/// about a round trip when all is well, before anything further in sees them: response caches and typed handles are new
+/// enough then. After half a second, and at once while the log is out of reach, the request goes on all the same, with [`Late`](crate::Late) in its extensions:
 /// response caches further in are passed by, and a handler that must not serve anything older reads through
 /// [`Namespace::at_least`](larder_core::Namespace::at_least).
 ///
@@ -81,8 +81,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let write = !request.method().is_safe();
         let (mut parts, body) = request.into_parts();
-        let read = !write && tokens::are_named(&parts);
-        if !self.cache.is_enabled() || !(read || write) {
+        let named = tokens::are_named(&parts);
+        if !self.cache.is_enabled() || !(named || write) {
             return Box::pin(self.inner.call(Request::from_parts(parts, body)));
         }
         let cache = self.cache.clone();
@@ -90,8 +90,10 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            if read {
+            if named {
                 tokens::arrive(&cache, &mut parts).await;
+            }
+            if !write {
                 return inner.call(Request::from_parts(parts, body)).await;
             }
             let work = async { inner.call(Request::from_parts(parts, body)).await };

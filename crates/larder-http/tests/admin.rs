@@ -136,7 +136,25 @@ async fn what_is_not_understood_is_a_400_and_nothing_is_lost() {
     is_problem(&site.delete(&format!("tag={}", "x".repeat(1025))).await, 400);
     is_problem(&site.ask(Method::POST, "/clear?pattern=page:1").await, 400);
     is_problem(&site.ask(Method::DELETE, "").await, 400);
+    for path in ["/stats?namespace=page", "/metrics?x", "/health?full=true", "/health?=", "/stats?a&b"] {
+        is_problem(&site.ask(Method::GET, path).await, 400);
+    }
+    assert_eq!(site.ask(Method::GET, "/health?").await.status, StatusCode::OK);
     assert_eq!(site.warm().await, [true; 3]);
+}
+
+/// `page:1*` was to name ten pages and named all. Whoever wrote it reads the answer, not the log.
+#[tokio::test]
+async fn a_pattern_that_becomes_wider_is_told_in_the_answer() {
+    let site = Site::new(|admin| admin).await;
+    let document = json(&site.delete("pattern=page:1*&pattern=post:*").await);
+    assert_eq!((&document["folded"], &document["became"]), (&json!(true), &json!({ "page:1*": "page:*" })));
+    assert_eq!(document["patterns"], json!(["page:*", "post:*"]));
+    let document = json(&site.delete("pattern=page:1:*").await);
+    assert_eq!((document.get("folded"), document.get("became")), (None, None));
+    site.cache.on("moved", |_| Reaction::drop([Selector::parse("page:1*").unwrap()])).unwrap();
+    let document = json(&publish(&site, "application/json", r#"{"name":"moved"}"#).await);
+    assert_eq!(document["dropped"]["became"], json!({ "page:1*": "page:*" }));
 }
 
 #[tokio::test]
@@ -393,6 +411,17 @@ async fn a_check_of_the_services_own_decides() {
     let operator = from(None, &Method::DELETE, "?all=true", &[("x-operator", "1")]);
     assert_eq!(ask(&site.app, operator).await.status, StatusCode::OK);
     assert_eq!(site.warm().await, [false; 3]);
+}
+
+/// A proxy that does not know a client may send its header without a name.
+#[tokio::test]
+async fn an_empty_name_lets_nobody_in() {
+    let (site, _) = two_sites().await;
+    for name in ["", " "] {
+        let request = from(None, &Method::GET, "/stats", &[("x-user", name)]);
+        is_problem(&ask(&site.app, request).await, 403);
+    }
+    assert_eq!(ask(&site.app, operator(&Method::GET, "/stats")).await.status, StatusCode::OK);
 }
 
 /// What the API says it has removed is what the engine calls it.

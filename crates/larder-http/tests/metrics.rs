@@ -9,10 +9,11 @@ use std::sync::Arc;
 use axum::{Router, routing};
 use common::*;
 use larder_core::testing::{ManualRuntime, TestRemote};
-use larder_core::{Cache, Runtime};
+use larder_core::{Cache, Reaction, Runtime, Selector};
 use larder_http::{AdminAuth, AdminRouter};
 
 struct Site {
+    runtime: Arc<ManualRuntime>,
     remote: Arc<TestRemote>,
     cache: Cache,
     app: Router,
@@ -21,11 +22,11 @@ struct Site {
 async fn site() -> Site {
     let runtime = ManualRuntime::new(7);
     let remote = TestRemote::new(runtime.clone() as Arc<dyn Runtime>);
-    let cache = Cache::builder().runtime(runtime).remote(remote.clone()).build().await.unwrap();
+    let cache = Cache::builder().runtime(runtime.clone()).remote(remote.clone()).build().await.unwrap();
     let app = Router::new()
         .route("/", routing::get(|| async { "page" }).layer(layer(&cache)))
         .nest("/admin", AdminRouter::new(&cache).auth(AdminAuth::TrustHost).build());
-    Site { remote, cache, app }
+    Site { runtime, remote, cache, app }
 }
 
 impl Site {
@@ -81,6 +82,34 @@ async fn the_log_the_breaker_and_the_link_are_told_as_closed_sets_of_states() {
     assert_eq!(state(&samples, "larder_log_state"), ["larder_log_state{state=\"disconnected\"}"]);
     assert_eq!((samples["larder_remote_connected"], samples["larder_log_queued_invalidations"]), (0.0, 1.0));
     assert_eq!(samples["larder_tokens_ignored_total"], 1.0);
+}
+
+/// An alert on invalidations that wait must not fire where many are made: it goes by the age of the oldest.
+#[tokio::test]
+async fn invalidations_are_counted_by_verb_and_delivery_and_the_oldest_that_waits_has_an_age() {
+    let site = site().await;
+    site.cache.on("moved", |_| Reaction::failed("no such field")).unwrap();
+    assert!(site.cache.publish("moved", serde_json::json!(null)).await.unwrap().dropped.is_none());
+    drop_all(&site.cache, &["page:1", "page:2"]).await;
+    let _ = site.cache.expire([Selector::tag("a")]).await;
+    settle().await;
+    let samples = site.samples().await;
+    let of = |samples: &BTreeMap<String, f64>, mode, delivery| {
+        samples[&format!("larder_invalidations_total{{mode=\"{mode}\",delivery=\"{delivery}\"}}")]
+    };
+    assert_eq!(samples["larder_handler_failures_total"], 1.0);
+    assert_eq!([of(&samples, "invalidate", "delivered"), of(&samples, "expire", "delivered")], [1.0, 1.0]);
+    assert_eq!(samples["larder_log_oldest_queued_seconds"], 0.0);
+
+    site.remote.set(|faults| faults.down = true);
+    drop_all(&site.cache, &["page:*"]).await;
+    site.runtime.advance(std::time::Duration::from_secs(3));
+    drop_all(&site.cache, &["page:*"]).await;
+    let samples = site.samples().await;
+    assert_eq!([of(&samples, "invalidate", "queued"), of(&samples, "expire", "queued")], [2.0, 0.0]);
+    assert_eq!(samples["larder_log_oldest_queued_seconds"], 3.0, "since the first call");
+    let stats = serde_json::to_value(site.cache.stats()).unwrap();
+    assert_eq!(stats["invalidations"]["invalidate"], serde_json::json!({ "delivered": 1, "queued": 2 }));
 }
 
 /// One row of the page's tables: name, kind, labels.

@@ -277,6 +277,38 @@ async fn around_a_router_it_makes_typed_handles_read_your_writes() {
     assert_eq!(ask(&apps[1], named("/exact")).await.text(), "3", "a handler that reads at_least");
 }
 
+/// A write reads before it writes, through a handle. On B it names the token of the write on A: what it reads must not be
+/// older, or it writes over what it has not seen.
+#[tokio::test]
+async fn a_write_that_names_a_token_waits_before_it_reads() {
+    let world = World::new().await;
+    let cache = &world.caches[1];
+    let rows = cache.namespace::<u64>("row", policy()).unwrap();
+    let (own, row) = (cache.clone(), world.row.clone());
+    let add = move || async move {
+        let row = row.clone();
+        let load = move || async move { Ok::<_, std::io::Error>(row.load(Ordering::SeqCst)) };
+        let before = rows.get_or_load(7_u64, load).await.unwrap();
+        let _ = own.invalidate([Selector::under("row")]).await;
+        before.to_string()
+    };
+    let b = Router::new().route("/add", routing::post(add)).layer(ReadYourWrites::new(cache));
+    let a = typed(&world.caches[0], &world.row);
+    assert_eq!(ask(&typed(cache, &world.row), get("/typed")).await.text(), "1", "B has it in memory");
+    world.held.hears.send_replace(false);
+
+    let token = ask(&a, put("/typed")).await.header("larder-epoch").to_owned();
+    let mut named = by(Method::POST, "/add");
+    named.headers_mut().insert(LARDER_EPOCH, token.parse().unwrap());
+    let mut waiting = ask_beside(&b, vec![named]).await;
+    assert!(waiting.try_join_next().is_none());
+    world.held.hears.send_replace(true);
+    let reply = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(reply.text(), "2");
+    let own: Epoch = reply.header("larder-epoch").parse().unwrap();
+    assert!(own.at > token.parse::<Epoch>().unwrap().at);
+}
+
 /// `GET /typed` reads through a handle, `GET /exact` with `at_least` where the node is late.
 fn typed(cache: &Cache, row: &Arc<AtomicU64>) -> Router {
     let load = {

@@ -67,21 +67,30 @@ impl Keys {
 
     /// A pattern for the names of all values whose keys begin with `under`; it may fit others.
     pub(crate) fn pattern(&self, under: &[u8]) -> Vec<u8> {
-        let mut pattern = self.begin(under.len() + 1);
-        // What every name, hashed or not, surely has of the key.
-        let sure = NAME_LIMIT - pattern.len() - 1 - HASH_LEN - LONGEST_CHARACTER;
-        let readable = &under[..under.iter().position(|&b| b == b'~').unwrap_or(under.len()).min(sure)];
-        for &byte in readable {
+        let beginning = self.beginning(under);
+        let (prefix, rest) = beginning.split_at(self.prefix.len() + 1);
+        let mut pattern = prefix.to_vec();
+        for &byte in rest {
             if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') {
                 pattern.push(b'\\');
             }
             pattern.push(byte);
         }
-        if readable.len() < under.len().min(sure) {
-            pattern.push(b'~');
-        }
         pattern.push(b'*');
         pattern
+    }
+
+    /// What the names of all values whose keys begin with `under` begin with; others may, too.
+    pub(crate) fn beginning(&self, under: &[u8]) -> Vec<u8> {
+        let mut name = self.begin(under.len());
+        // What every name, hashed or not, surely has of the key.
+        let sure = NAME_LIMIT - name.len() - 1 - HASH_LEN - LONGEST_CHARACTER;
+        let readable = &under[..under.iter().position(|&b| b == b'~').unwrap_or(under.len()).min(sure)];
+        name.extend_from_slice(readable);
+        if readable.len() < under.len().min(sure) {
+            name.push(b'~');
+        }
+        name
     }
 
     /// The name of a value: `<prefix>:<key>`, or `<prefix>:<readable part of key>~<hash of key>` if that is too long or
@@ -107,6 +116,13 @@ pub(crate) fn lease(name: &[u8]) -> Vec<u8> {
         return [beside.as_bytes(), name, b":lease"].concat();
     }
     [b"{", name, b"}:lease"].concat()
+}
+
+/// What all of these begin with.
+pub(crate) fn common<'k>(keys: &[&'k [u8]]) -> &'k [u8] {
+    let Some((first, others)) = keys.split_first() else { return b"" };
+    let same = |other: &&[u8]| first.iter().zip(*other).take_while(|(a, b)| a == b).count();
+    &first[..others.iter().map(same).min().unwrap_or(first.len())]
 }
 
 /// Adds to a name what it is the name of, as it is or shortened.
@@ -185,6 +201,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_keys_have_in_common_is_their_longest_beginning() {
+        assert_eq!(common(&[b"a:1", b"a:12", b"a:2"]), b"a:");
+        assert_eq!(common(&[b"a:1", b""]), b"");
+        assert_eq!((common(&[b"a:1"]), common(&[])), (b"a:1".as_slice(), b"".as_slice()));
     }
 
     #[test]

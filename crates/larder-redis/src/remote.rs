@@ -217,7 +217,7 @@ impl Remote for RedisRemote {
 
     fn page<'a>(
         &'a self,
-        under: &'a [u8],
+        under: &'a [&'a [u8]],
         cursor: Cursor,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, RemoteError>> {

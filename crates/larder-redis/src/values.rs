@@ -184,16 +184,23 @@ impl Values {
         Ok(())
     }
 
-    pub(crate) async fn page(&self, under: &[u8], cursor: Cursor, limit: usize) -> Result<Page, RemoteError> {
+    pub(crate) async fn page(
+        &self,
+        under: &[&[u8]],
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Page, RemoteError> {
         let server = usize::try_from(cursor.server).unwrap_or(usize::MAX);
         let servers = self.place.servers()?;
         let Some(lane) = self.place.lane(server)? else {
             return Ok(Page { values: Vec::new(), next: None });
         };
         let mut scan = cmd("SCAN");
-        scan.arg(cursor.at).arg("MATCH").arg(self.keys().pattern(under));
+        scan.arg(cursor.at).arg("MATCH").arg(self.keys().pattern(keys::common(under)));
         scan.arg("COUNT").arg(limit.clamp(1, BATCH));
-        let (next, names) = reply::names(lane.ask(&scan).await?).ok_or_else(senseless)?;
+        let (next, mut names) = reply::names(lane.ask(&scan).await?).ok_or_else(senseless)?;
+        let begin: Vec<_> = under.iter().map(|key| self.keys().beginning(key)).collect();
+        names.retain(|name| begin.iter().any(|begin| name.starts_with(begin)));
         let values = self.heads(&lane, names).await?;
         let next = match next {
             0 if server + 1 >= servers => None,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Engine, Fetched};
 use crate::entry::{Entry, Freshness};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Reject};
 use crate::key::{Key, Probe};
 use crate::log::{Append, Epoch, Mode, Record, RecordBody, Verdict};
 use crate::outcome::Tier;
@@ -17,10 +18,14 @@ use crate::tag::Tag;
 
 /// Records read at one time, and reads: together more than a log keeps.
 const RECORDS: (usize, usize) = (1000, 12);
-/// How long one look at the remote tier may take.
+/// How long one look at the remote tier may take, and the walk for variants altogether: somebody waits for the answer.
 const LIMIT: Duration = Duration::from_secs(1);
+/// Values looked at in one step of that walk.
+const STEP: usize = 1000;
 /// Entries told of one key: its variants in both tiers.
 const MOST_ENTRIES: usize = 64;
+/// Entries of memory looked at before others get their turn.
+const LOOKS: usize = 1024;
 
 /// What the cache knows of a key.
 #[derive(Clone, Debug, Serialize)]
@@ -36,11 +41,12 @@ pub struct Explanation {
     pub position: Option<String>,
     /// What the tiers have: at most 64 entries. Several if the key has variants (HTTP: hosts, languages).
     pub entries: Vec<Explained>,
-    /// The newest record in the log that names the key, however the entries are.
+    /// The newest record in the log that names the key, or a tag of an entry that was found, however the entries are.
     pub last_invalidated: Option<Culprit>,
     /// The oldest record that was looked at, in ms since the Unix epoch: about what lies before nothing can be said.
     pub log_reaches_back_to_ms: Option<u64>,
-    /// What could not be asked.
+    /// What could not be asked or cannot be known, each behind a `;`: an entry or a record that is not told may be there all
+    /// the same. `None`: nothing of the kind.
     pub incomplete: Option<String>,
 }
 
@@ -99,9 +105,23 @@ impl Engine {
     /// What the cache knows of `key`. Reads both tiers and the log; changes nothing.
     pub(crate) async fn explain(&self, key: Key) -> Explanation {
         let now = self.runtime.now();
-        let mut incomplete = None;
-        let mut suspects = self.explain_memory(&key, now);
-        self.explain_remote(&key, now, &mut suspects, &mut incomplete).await;
+        let mut unknown = Vec::new();
+        let mut suspects = self.explain_memory(&key, now).await;
+        self.explain_remote(&key, now, &mut suspects, &mut unknown).await;
+        let tags: Vec<Tag> = suspects.iter().flat_map(|suspect| suspect.tags.iter().cloned()).collect();
+        if self.remote.is_none() {
+            unknown.push(
+                "there is no log: without a remote tier nobody writes down what was invalidated".to_owned(),
+            );
+        } else if suspects.is_empty() {
+            unknown.push(
+                "no tier has the key, so its tags are not known, nor what has named one of them".to_owned(),
+            );
+        }
+        let waiting = self.node.pending();
+        if waiting > 0 {
+            unknown.push(format!("not in the log yet: {waiting} of what was invalidated here"));
+        }
         let mut last_invalidated = None;
         let mut log_reaches_back_to_ms = None;
         let mut before = None;
@@ -111,11 +131,11 @@ impl Engine {
             let records = match read {
                 Ok(Ok(records)) => records,
                 Ok(Err(error)) => {
-                    incomplete = Some(format!("the log: {error}"));
+                    unknown.push(format!("the log: {error}"));
                     break;
                 }
                 Err(_) => {
-                    incomplete = Some("the log: no answer in time".to_owned());
+                    unknown.push("the log: no answer in time".to_owned());
                     break;
                 }
             };
@@ -123,7 +143,7 @@ impl Engine {
             (before, log_reaches_back_to_ms) = (Some(oldest.epoch.at), Some(oldest.epoch.at / 1000));
             for record in &records {
                 if last_invalidated.is_none() {
-                    last_invalidated = culprit(record, &key, &[]);
+                    last_invalidated = culprit(record, &key, &tags);
                 }
                 for suspect in &mut suspects {
                     suspect.accuse(record);
@@ -142,13 +162,22 @@ impl Engine {
             entries: suspects.into_iter().map(|s| s.told).collect(),
             last_invalidated,
             log_reaches_back_to_ms,
-            incomplete,
+            incomplete: (!unknown.is_empty()).then(|| unknown.join("; ")),
         }
     }
 
-    fn explain_memory(&self, key: &Key, now: Moment) -> Vec<Suspect> {
-        let of_name = self.memory.keys().filter(|there| there.name() == key.name()).take(MOST_ENTRIES);
+    async fn explain_memory(&self, key: &Key, now: Moment) -> Vec<Suspect> {
+        let mut of_name = Vec::new();
+        for (looked, there) in self.memory.keys().enumerate() {
+            if looked % LOOKS == LOOKS - 1 {
+                tokio::task::yield_now().await;
+            }
+            if there.name() == key.name() && of_name.len() < MOST_ENTRIES {
+                of_name.push(there);
+            }
+        }
         of_name
+            .into_iter()
             .filter_map(|key| {
                 let entry = self.memory.get(&Probe::from(&key))?;
                 let verdict = match self.node.check_since(key.as_bytes(), entry.tags(), entry.seen()) {
@@ -177,42 +206,61 @@ impl Engine {
         key: &Key,
         now: Moment,
         suspects: &mut Vec<Suspect>,
-        incomplete: &mut Option<String>,
+        unknown: &mut Vec<String>,
     ) {
         let Some(side) = &self.remote else { return };
         let mut keys = vec![key.clone()];
         keys.extend(suspects.iter().map(|s| s.key.clone()).filter(|of_memory| of_memory != key));
-        let known = keys.len();
-        // Variants that this node's memory does not have: a walk, but a short one.
-        let page = within(&*self.runtime, LIMIT, side.remote.page(key.name(), Cursor::default(), 1000)).await;
-        match page {
-            Ok(Ok(page)) => {
-                let there = page.values.iter().filter_map(|(_, head)| Envelope::peek(head).ok());
-                let there = there.map(|envelope| Key::from_bytes(&envelope.key));
-                for found in there.filter(|found| found.name() == key.name()) {
-                    if !keys.contains(&found) {
-                        keys.push(found);
-                    }
-                }
-                if page.next.is_some() && keys.len() == known {
-                    *incomplete = Some("variants that only the remote tier has may be missing".to_owned());
-                }
-            }
-            Ok(Err(error)) => *incomplete = Some(format!("the remote tier: {error}")),
-            Err(_) => *incomplete = Some("the remote tier: no answer in time".to_owned()),
+        if let Err(why) = self.find_variants(key, &mut keys).await {
+            unknown.push(format!("variants that only the remote tier has: {why}"));
         }
         for key in keys.into_iter().take(MOST_ENTRIES) {
-            match side.fetch(&*self.runtime, key.as_bytes()).await {
-                Fetched::Nothing => {}
-                Fetched::Rejected(reject, _) => {
-                    *incomplete = Some(format!(
-                        "bytes under {key} that are no entry for this node: {}",
-                        reject.as_str()
-                    ));
+            let fetched = match side.bytes(&*self.runtime, key.as_bytes()).await {
+                Some(Ok(None)) => continue,
+                Some(Ok(Some(bytes))) => Fetched::read(key.as_bytes(), &bytes),
+                Some(Err(_)) => Fetched::Rejected(Reject::Foreign, Bytes::new()),
+                None => {
+                    // Nor will there be one about the next.
+                    unknown.push("what the remote tier has: no answer".to_owned());
+                    break;
                 }
+            };
+            match fetched {
+                Fetched::Nothing => {}
+                Fetched::Rejected(reject, _) => unknown
+                    .push(format!("bytes under {key} that are no entry for this node: {}", reject.as_str())),
                 Fetched::Envelope(envelope, _) => suspects.push(self.explain_envelope(key, &envelope, now)),
             }
         }
+    }
+
+    /// Adds the variants of a key that the remote tier has. Only a walk through all values finds them.
+    ///
+    /// # Errors
+    /// Why some may be missing.
+    async fn find_variants(&self, key: &Key, keys: &mut Vec<Key>) -> Result<(), String> {
+        let Some(side) = &self.remote else { return Ok(()) };
+        let until = self.runtime.now().plus(LIMIT);
+        let under = [key.name()];
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            let left = until.since(self.runtime.now());
+            let page = within(&*self.runtime, left, side.remote.page(&under, at, STEP)).await;
+            let page = page.map_err(|_| "not all values could be looked through in time")?;
+            let page = page.map_err(|error| error.to_string())?;
+            let there = page.values.iter().filter_map(|(_, head)| Envelope::peek(head).ok());
+            for found in there.map(|envelope| Key::from_bytes(&envelope.key)) {
+                if found.name() != key.name() || keys.contains(&found) {
+                    continue;
+                }
+                if keys.len() == MOST_ENTRIES {
+                    return Err(format!("there are more than {MOST_ENTRIES}"));
+                }
+                keys.push(found);
+            }
+            cursor = page.next;
+        }
+        Ok(())
     }
 
     fn explain_envelope(&self, key: Key, envelope: &Envelope, now: Moment) -> Suspect {

@@ -39,7 +39,8 @@ impl fmt::Debug for Invalidated {
 pub enum Delivery {
     /// It is in the log, or there is no log to be in.
     Delivered,
-    /// The remote tier is away or slow: it is sent again until it arrives, and never if this process ends before.
+    /// The remote tier is away or slow: it is sent again until it arrives, and never if this process
+    /// ends before, or the cache's last handle is dropped: [`shutdown`](crate::Cache::shutdown) waits for it.
     Queued,
 }
 
@@ -54,8 +55,8 @@ impl Engine {
         reason: &str,
         actor: &str,
     ) -> Invalidated {
-        for selector in selectors.iter().filter(|s| s.folded()) {
-            self.events.emit(|| Event::Folded { pattern: selector.to_string() });
+        for (selector, written) in selectors.iter().filter_map(|s| Some((s, s.folded_from()?))) {
+            self.events.emit(|| Event::Folded { written: written.to_owned(), pattern: selector.to_string() });
         }
         let on_its_way = self.sets_out();
         let token = match selectors.is_empty() {
@@ -65,6 +66,7 @@ impl Engine {
         if let Some(token) = token {
             on_its_way.has_arrived(token);
         }
+        self.invalidations.count(mode, token.is_some());
         let patterns = selectors.iter().map(ToString::to_string).collect();
         self.events.emit(|| Event::Invalidated { mode, patterns, delivered: token.is_some() });
         let (token, state) = match token {

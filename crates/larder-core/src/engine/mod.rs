@@ -38,7 +38,7 @@ use crate::memory::{Glance, Memory};
 use crate::outcome::SkipReason;
 use crate::policy::defaults;
 use crate::runtime::{BoxFuture, CoarseClock, Moment, Runtime};
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, InvalidationCounters, Stats};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -70,6 +70,7 @@ pub(crate) struct Engine {
     pub(crate) registry: Mutex<HashMap<String, crate::namespace::Registered>>,
     pub(crate) occasions: crate::occasion::Occasions,
     pub(crate) reloads: crate::namespace::Reloads,
+    invalidations: InvalidationCounters,
     pushed_back: AtomicU64,
     tokens_ignored: AtomicU64,
     /// One sweep at a time.
@@ -128,6 +129,7 @@ impl Engine {
             registry: Mutex::default(),
             occasions: crate::occasion::Occasions::default(),
             reloads: crate::namespace::Reloads::default(),
+            invalidations: InvalidationCounters::default(),
             pushed_back: AtomicU64::new(0),
             tokens_ignored: AtomicU64::new(0),
             sweeping: Semaphore::new(1),
@@ -251,8 +253,7 @@ impl Engine {
     }
 
     /// Loads no more, waits until flights, stores and invalidations under way are done or `deadline` has passed, lets go of
-    /// the connection.
-    /// True if everything was done in time.
+    /// the connection. True if everything was done in time, and nothing is left in the queue.
     pub(crate) async fn shutdown(&self, deadline: Duration) -> bool {
         self.closing.store(true, Ordering::SeqCst);
         let drained = async {
@@ -268,7 +269,7 @@ impl Engine {
         if let Some(remote) = &self.remote {
             remote.close();
         }
-        in_time
+        in_time && self.node.pending() == 0
     }
 
     /// Waits until this node's log has come as far as `token`, for `limit` at the most.
@@ -290,6 +291,7 @@ impl Engine {
             hung_loads: self.hung_loads(),
             leases: self.leases.held(),
             stamps: self.node.rows(),
+            invalidations: self.invalidations.snapshot(),
             pending_invalidations: self.node.pending(),
             log: LogHealth::of(self),
             share_partitions: self.accounts.partitions(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Engine, Invalidated};
 use crate::envelope::Envelope;
+use crate::event::Event;
 use crate::key::Probe;
 use crate::log::{Epoch, Verdict};
 use crate::remote::{Cursor, RemoteError};
@@ -38,12 +39,14 @@ pub struct Swept {
 
 impl Invalidated {
     /// Frees what the invalidation has killed, and counts it: entries of this process, and values in the remote tier, in
-    /// bounded batches with pauses. It walks through all values that the selectors may name, so it takes its time (a
-    /// tag, or everything: through all values of the prefix); one sweep runs at a time.
+    /// bounded batches with pauses. It walks once by the names of all values of the remote tier, however many selectors
+    /// there are and however little they name (a key may have variants, which only a walk finds), and looks into those that
+    /// they may name: of a tag, or of everything, into all values of the prefix. So it takes its time; one sweep runs at a
+    /// time. Once it is done, [`Event::Swept`] says what it has freed.
     ///
     /// Nothing depends on it: what was invalidated is never served, swept or not. What was expired is not dead, and stays.
     ///
-    /// Cancel safe: dropped, it stops where it is.
+    /// Cancel safe: dropped, it stops where it is, and says nothing.
     pub async fn swept(self) -> Swept {
         self.engine.sweep(&self.selectors).await
     }
@@ -54,17 +57,14 @@ impl Engine {
         let _one = self.sweeping.acquire().await;
         let memory = self.sweep_memory(selectors).await;
         let mut swept = Swept { memory, remote: 0, complete: true };
-        let mut prefixes: Vec<&[u8]> = selectors.iter().map(Selector::prefix).collect();
-        prefixes.sort_unstable();
-        // Each subtree once: what begins with a longer prefix begins with the shorter one, too.
-        prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter));
-        for prefix in prefixes {
-            if let Err(error) = self.sweep_remote(prefix, selectors, &mut swept.remote).await {
-                tracing::warn!(target: "larder", %error, "a sweep has stopped half-way");
-                swept.complete = false;
-                break;
-            }
-        }
+        let stopped = self.sweep_remote(selectors, &mut swept.remote).await.err();
+        swept.complete = stopped.is_none();
+        self.events.emit(|| Event::Swept {
+            patterns: selectors.iter().map(ToString::to_string).collect(),
+            memory: swept.memory,
+            remote: swept.remote,
+            error: stopped.map(|error| error.to_string()),
+        });
         swept
     }
 
@@ -86,18 +86,17 @@ impl Engine {
         swept
     }
 
-    async fn sweep_remote(
-        &self,
-        prefix: &[u8],
-        selectors: &[Selector],
-        swept: &mut u64,
-    ) -> Result<(), RemoteError> {
+    async fn sweep_remote(&self, selectors: &[Selector], swept: &mut u64) -> Result<(), RemoteError> {
         let Some(side) = &self.remote else { return Ok(()) };
+        let prefixes = prefixes(selectors);
+        if prefixes.is_empty() {
+            return Ok(());
+        }
         let runtime = &*self.runtime;
         let late = || RemoteError::timeout(STEP_LIMIT);
         let mut cursor = Cursor::default();
         loop {
-            let page = side.remote.page(prefix, cursor, STEP);
+            let page = side.remote.page(&prefixes, cursor, STEP);
             let page = within(runtime, STEP_LIMIT, page).await.unwrap_or_else(|_| Err(late()))?;
             let dead: Vec<(Vec<u8>, Epoch)> = page
                 .values
@@ -125,4 +124,12 @@ impl Engine {
         let dead = named && self.node.check_remote(&entry.key, tags, entry.epoch).0 == Verdict::Dead;
         dead.then_some(entry.epoch)
     }
+}
+
+/// What the keys that these selectors name begin with; none of them begins with another.
+fn prefixes(selectors: &[Selector]) -> Vec<&[u8]> {
+    let mut prefixes: Vec<&[u8]> = selectors.iter().map(Selector::prefix).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup_by(|longer, shorter| longer.starts_with(shorter));
+    prefixes
 }

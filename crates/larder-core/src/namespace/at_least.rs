@@ -24,6 +24,23 @@ impl<K, V: Send + Sync + 'static, E> Namespace<K, V, E> {
     ///
     /// A read that goes past the cache loads for itself and stores nothing; its outcome is
     /// [`Bypass`](Outcome::Bypass).
+    ///
+    /// A token that the log does not have, because its server has lost it or because somebody made it up, is never reached:
+    /// each read with it costs a look at the log, and then goes past the cache. So do not hand on what a client has sent: give
+    /// it to [`Cache::arrive`](crate::Cache::arrive) first, which tells such a token as [`Arrival::Unknown`], and leave it
+    /// out then:
+    ///
+    /// ```
+    /// # use larder_core::{AnyKey, Arrival, Cache, Epoch, Namespace, NoLoader};
+    /// # async fn f(cache: &Cache, trigs: &Namespace<AnyKey, u64, NoLoader>, header: &str) {
+    /// let mut token = header.parse::<Epoch>().ok();
+    /// if let Some(sent) = token && cache.arrive(sent).await == Arrival::Unknown {
+    ///     cache.ignore_token();                       // counts it
+    ///     token = None;
+    /// }
+    /// let trig = trigs.at_least(token).get(7_u64).await;
+    /// # let _ = trig; }
+    /// ```
     pub fn at_least(&self, token: impl Into<Option<Epoch>>) -> AtLeast<'_, K, V, E> {
         AtLeast { handle: self, token: token.into() }
     }

@@ -35,6 +35,8 @@ pub struct Published {
     /// Keys that are left to their next read, because too much was named or is under way. Of the entries in memory no
     /// more than 100,000 are looked at, so there may be more.
     pub left: usize,
+    /// See [`token`](Self::token).
+    token: Option<Epoch>,
 }
 
 /// Selectors, and what became of them.
@@ -59,11 +61,9 @@ pub struct HandlerFailure {
 
 impl Published {
     /// For reads that must see nothing older, on any node: see [`Namespace::at_least`](crate::Namespace::at_least).
-    /// `None`: nothing was named, there is no remote tier, or it is queued.
+    /// `None`: nothing was named, there is no remote tier, or any of it is queued: a token promises all of it.
     pub fn token(&self) -> Option<Epoch> {
-        let effects = [&self.dropped, &self.expired].into_iter().flatten();
-        // Positions rise from line to line too, so the later of the two is the larger.
-        effects.filter_map(|effect| effect.invalidated.token).max_by_key(|token| token.at)
+        self.token
     }
 
     /// Is everything that was named in the log, or is there no log to be in?
@@ -132,8 +132,10 @@ impl Cache {
             left,
         });
         let effect = |selectors| move |invalidated| Effect { selectors, invalidated };
+        let line = self.engine.node.position().map(|position| position.line);
+        let token = token_of([&dropped, &expired].into_iter().flatten(), line);
         let (dropped, expired) = (dropped.map(effect(drop.clone())), expired.map(effect(expire)));
-        Ok(Published { handlers, failures, dropped, expired, refreshes, left })
+        Ok(Published { handlers, failures, dropped, expired, refreshes, left, token })
     }
 
     /// Runs the handlers; answers how many they are, what they want, and what they failed to do.
@@ -161,6 +163,19 @@ impl Cache {
     }
 }
 
+/// The newest of these, if all are delivered. On one line the greater position is the newer; of two lines, the one that was
+/// written to last: this node has reached both, so that is the line it stands on.
+fn token_of<'a>(all: impl Iterator<Item = &'a Invalidated> + Clone, line: Option<u64>) -> Option<Epoch> {
+    if all.clone().any(|one| one.state == Delivery::Queued) {
+        return None;
+    }
+    newest(all.filter_map(|one| one.token), line)
+}
+
+fn newest(tokens: impl Iterator<Item = Epoch>, line: Option<u64>) -> Option<Epoch> {
+    tokens.max_by_key(|token| (Some(token.line) == line, token.at))
+}
+
 fn unique(selectors: impl IntoIterator<Item = Selector>) -> Vec<Selector> {
     let mut seen = HashSet::new();
     selectors.into_iter().filter(|selector| seen.insert(selector.clone())).collect()
@@ -179,4 +194,21 @@ fn fits(payload: &Value) -> bool {
         }
     }
     serde_json::to_writer(Room(MAX_PAYLOAD_BYTES), payload).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new line may begin at a smaller position: its server's clock may be behind.
+    #[test]
+    fn of_two_lines_the_token_of_the_one_written_to_last_is_the_newer() {
+        let (old, new) = (Epoch { line: 1, at: 900 }, Epoch { line: 2, at: 5 });
+        for tokens in [[old, new], [new, old]] {
+            assert_eq!(newest(tokens.into_iter(), Some(2)), Some(new));
+        }
+        let earlier = Epoch { line: 1, at: 899 };
+        assert_eq!(newest([old, earlier].into_iter(), Some(1)), Some(old));
+        assert_eq!(newest(std::iter::empty(), Some(1)), None);
+    }
 }

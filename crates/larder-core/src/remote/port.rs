@@ -107,11 +107,12 @@ pub trait Remote: Send + Sync + 'static {
     /// the log still has them.
     fn history(&self, before: Option<u64>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, RemoteError>>;
 
-    /// Some values whose keys begin with `under`, and where to go on: see [`Page`]. Every value that exists during the whole
-    /// walk is seen, perhaps more than once; values of other keys may be among them.
+    /// Some values whose keys begin with one of `under`, and where to go on: see [`Page`]. Every value that exists during the
+    /// whole walk is seen, perhaps more than once; values of other keys may be among them. A walk goes by all values of the
+    /// server, whatever is asked for: ask for everything in one.
     fn page<'a>(
         &'a self,
-        under: &'a [u8],
+        under: &'a [&'a [u8]],
         cursor: Cursor,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, RemoteError>>;

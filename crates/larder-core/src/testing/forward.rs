@@ -140,7 +140,7 @@ macro_rules! forward_remote {
     (@page $inner:ident) => {
         fn page<'a>(
             &'a self,
-            under: &'a [u8],
+            under: &'a [&'a [u8]],
             cursor: $crate::Cursor,
             limit: usize,
         ) -> $crate::BoxFuture<'a, Result<$crate::Page, $crate::RemoteError>> {

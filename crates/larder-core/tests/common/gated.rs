@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use larder_core::testing::TestRemote;
-use larder_core::{Append, BoxFuture, Epoch, Head, Opened, Record, RecordBody, Remote, RemoteError, Round};
+use larder_core::{
+    Append, BoxFuture, Cursor, Epoch, Head, Opened, Page, Record, RecordBody, Remote, RemoteError, Round,
+};
 
 use super::Gate;
 
@@ -33,6 +35,7 @@ pub(crate) struct GatedRemote {
     hold: AtomicUsize,
     looked: AtomicUsize,
     opened: AtomicUsize,
+    paged: AtomicUsize,
 }
 
 impl GatedRemote {
@@ -40,7 +43,7 @@ impl GatedRemote {
         let (gets, appends, held) = (Gate::open(), Gate::open(), Gate::open());
         let (follows, heads, accepting) = (Gate::open(), Gate::open(), AtomicBool::new(true));
         let (opening, garbled) = (AtomicBool::new(true), AtomicBool::new(false));
-        let (read, appended, hold, looked, opened) = Default::default();
+        let (read, appended, hold, looked, opened, paged) = Default::default();
         Arc::new(GatedRemote {
             inner,
             gets,
@@ -56,6 +59,7 @@ impl GatedRemote {
             appended,
             hold,
             looked,
+            paged,
         })
     }
 
@@ -75,6 +79,11 @@ impl GatedRemote {
         self.opened.load(Ordering::SeqCst)
     }
 
+    /// How many pages of values were asked for.
+    pub(crate) fn paged_so_far(&self) -> usize {
+        self.paged.load(Ordering::SeqCst)
+    }
+
     /// How many GETs have read their bytes.
     pub(crate) fn read_so_far(&self) -> usize {
         self.read.load(Ordering::SeqCst)
@@ -83,7 +92,7 @@ impl GatedRemote {
 
 impl Remote for GatedRemote {
     larder_core::forward_remote! {
-        inner: get_many store lease extend release wakes reserve give_back remove scan history page discard connect link log_link close describe
+        inner: get_many store lease extend release wakes reserve give_back remove scan history discard connect link log_link close describe
     }
 
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
@@ -122,6 +131,16 @@ impl Remote for GatedRemote {
                 false => Err(RemoteError::refused("MISCONF no writes now")),
             }
         })
+    }
+
+    fn page<'a>(
+        &'a self,
+        under: &'a [&'a [u8]],
+        cursor: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page, RemoteError>> {
+        self.paged.fetch_add(1, Ordering::SeqCst);
+        self.inner.page(under, cursor, limit)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<Head>, RemoteError>> {

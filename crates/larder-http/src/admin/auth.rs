@@ -67,7 +67,7 @@ impl AdminAuth {
     }
 
     /// Requests for which `who` has a name: `x-forwarded-user` behind a proxy that signs people in, say. `explain` shows
-    /// the name beside what they have invalidated.
+    /// the name beside what they have invalidated. An empty name is none: a proxy that does not know a client may send it.
     pub fn identify(who: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         AdminAuth::Who(Arc::new(who))
     }
@@ -78,7 +78,7 @@ impl AdminAuth {
             AdminAuth::TrustHost => Ok(Actor::default()),
             AdminAuth::If(check) if check(parts) => Ok(Actor::default()),
             AdminAuth::If(_) => Err(OWN),
-            AdminAuth::Who(who) => who(parts).map(Actor).ok_or(OWN),
+            AdminAuth::Who(who) => who(parts).filter(|name| !name.trim().is_empty()).map(Actor).ok_or(OWN),
             AdminAuth::Bearer(token) if carries(parts, token) => Ok(Actor::default()),
             AdminAuth::Bearer(_) => Err(Refusal::Token),
             AdminAuth::Loopback => from_here(parts).map_err(Refusal::Place).map(|()| Actor::default()),

@@ -77,10 +77,9 @@ fn read(body: &[u8]) -> Result<(String, Value), String> {
 
 fn document(name: &str, published: &Published) -> Value {
     let carried = |carried: &Option<Effect>| {
-        carried.as_ref().map_or(Value::Null, |Effect { selectors, invalidated, .. }| {
-            let patterns: Vec<String> = selectors.iter().map(ToString::to_string).collect();
-            effect(&patterns, invalidated)
-        })
+        carried
+            .as_ref()
+            .map_or(Value::Null, |Effect { selectors, invalidated, .. }| effect(selectors, invalidated))
     };
     let failures = published.failures.iter().map(|f| json!({ "handler": f.handler, "reason": f.reason }));
     let how_far = if published.is_delivered() { Delivery::Delivered } else { Delivery::Queued };

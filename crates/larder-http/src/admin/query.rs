@@ -18,6 +18,20 @@ pub(super) fn parameters(query: &str) -> Result<Vec<(&str, String)>, String> {
         .collect()
 }
 
+/// For what takes none: an unknown one is a mistake.
+///
+/// # Errors
+/// There is one.
+pub(super) fn none(route: &str, query: Option<&str>) -> Result<(), String> {
+    match query {
+        None | Some("") => Ok(()),
+        Some(query) => {
+            let name = query.split(['=', '&']).next().unwrap_or_default();
+            Err(format!("Unknown parameter {name}: {route} takes none."))
+        }
+    }
+}
+
 /// Sets what may be said once.
 pub(super) fn once<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
     match place.replace(value) {

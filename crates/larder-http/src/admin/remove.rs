@@ -65,14 +65,13 @@ pub(super) async fn remove(
 }
 
 async fn invalidate(admin: &Arc<Admin>, actor: &Actor, order: Order) -> Response {
-    let patterns: Vec<String> = order.selectors.iter().map(ToString::to_string).collect();
     let cache = admin.cache.by(&actor.0).because(order.reason.as_deref().unwrap_or_default());
-    let invalidated = cache.invalidate(order.selectors).await;
-    let mut document = effect(&patterns, &invalidated);
+    let invalidated = cache.invalidate(order.selectors.iter().cloned()).await;
+    let mut document = effect(&order.selectors, &invalidated);
     let (sweep, swept) = match order.sweep.unwrap_or_default() {
         Sweep::Off => ("off", None),
         Sweep::Wait => ("done", Some(invalidated.swept().await)),
-        Sweep::Beside => (beside(&admin.cache, &admin.sweeps, &patterns, invalidated), None),
+        Sweep::Beside => (beside(&admin.cache, &admin.sweeps, invalidated), None),
     };
     document["sweep"] = sweep.into();
     if let Some(Swept { memory, remote, complete, .. }) = swept {
@@ -81,10 +80,21 @@ async fn invalidate(admin: &Arc<Admin>, actor: &Actor, order: Order) -> Response
     Json(document).into_response()
 }
 
-/// What was invalidated, and how far it has come.
-pub(super) fn effect(patterns: &[String], invalidated: &Invalidated) -> serde_json::Value {
+/// What was invalidated, and how far it has come. Whoever wrote a pattern that has become wider is told what it became.
+pub(super) fn effect(selectors: &[Selector], invalidated: &Invalidated) -> serde_json::Value {
+    let patterns: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+    let became: serde_json::Map<String, serde_json::Value> = selectors
+        .iter()
+        .filter_map(|selector| Some((selector.folded_from()?.to_owned(), selector.to_string().into())))
+        .collect();
     let token = invalidated.token.map(|token| token.to_string());
-    serde_json::json!({ "patterns": patterns, "state": state(invalidated.state), "token": token })
+    let mut document =
+        serde_json::json!({ "patterns": patterns, "state": state(invalidated.state), "token": token });
+    if !became.is_empty() {
+        document["folded"] = true.into();
+        document["became"] = became.into();
+    }
+    document
 }
 
 pub(super) fn state(state: Delivery) -> &'static str {
@@ -94,18 +104,11 @@ pub(super) fn state(state: Delivery) -> &'static str {
     }
 }
 
-/// Starts a sweep that nobody waits for. What it has freed goes to the log of events.
-fn beside(
-    cache: &Cache,
-    sweeps: &Arc<Semaphore>,
-    patterns: &[String],
-    invalidated: Invalidated,
-) -> &'static str {
+/// Starts a sweep that nobody waits for. What it has freed it says as an event.
+fn beside(cache: &Cache, sweeps: &Arc<Semaphore>, invalidated: Invalidated) -> &'static str {
     let Ok(one) = sweeps.clone().try_acquire_owned() else { return "busy" };
-    let patterns = patterns.to_vec();
     cache.runtime().spawn(Box::pin(async move {
-        let Swept { memory, remote, complete, .. } = invalidated.swept().await;
-        tracing::info!(target: "larder", event = "cache_swept", ?patterns, memory, remote, complete);
+        invalidated.swept().await;
         drop(one);
     }));
     "started"

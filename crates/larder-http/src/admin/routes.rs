@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::auth::{AdminAuth, Refusal};
 use super::event::event;
-use super::query::{once, parameters};
+use super::query::{none, once, parameters};
 use super::remove::{MOST_SWEEPS, clear, remove};
 use crate::problem::problem;
 
@@ -36,7 +36,10 @@ use crate::problem::problem;
 /// (`delivered`, or `queued` while Redis is away) and `token`. What they have killed is freed and counted beside, and an
 /// event `cache_swept` says how much; with `sweep=wait` the answer waits for that and has the counts, with `sweep=off`
 /// nothing is freed before its ttl ends. `sweep` in the answer: `started`, `done`, `off`, or `busy` (16 are waiting
-/// already, and this one is left out; it is invalidated all the same).
+/// already, and this one is left out; it is invalidated all the same). A pattern whose `*` does not stand at the end of a
+/// segment becomes wider: the answer has `folded`: true then, and in `became` what each such pattern became.
+///
+/// A parameter that is not understood is a 400.
 ///
 /// ```
 /// # use larder_core::Cache;
@@ -157,7 +160,10 @@ async fn wrong_method() -> Response {
     problem(StatusCode::METHOD_NOT_ALLOWED, "Wrong method", ROUTES)
 }
 
-async fn stats(State(admin): State<Arc<Admin>>) -> Response {
+async fn stats(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
+    if let Err(why) = none("GET stats", uri.query()) {
+        return bad(&why);
+    }
     let stats = admin.cache.stats();
     let ratios: serde_json::Map<String, serde_json::Value> = stats
         .namespaces
@@ -176,6 +182,9 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Response {
 /// Liveness for anybody; the details for whoever is let in. Always 200 while the process answers: a cache without its
 /// remote tier goes on working, and a probe that restarts it would not help.
 async fn health(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    if let Err(why) = none("GET health", request.uri().query()) {
+        return bad(&why);
+    }
     let health = admin.cache.health();
     let (parts, _) = request.into_parts();
     match admin.auth.judge(&parts) {
@@ -185,7 +194,10 @@ async fn health(State(admin): State<Arc<Admin>>, request: Request) -> Response {
 }
 
 /// How the cache is, for Prometheus.
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
+    if let Err(why) = none("GET metrics", uri.query()) {
+        return bad(&why);
+    }
     let text = super::metrics::text(&admin.cache.stats(), &admin.cache.health());
     ([(CONTENT_TYPE, super::metrics::CONTENT_TYPE)], text).into_response()
 }

@@ -46,7 +46,7 @@ async fn walk(remote: &RedisRemote, under: &[u8]) -> BTreeMap<String, Epoch> {
     let mut found = BTreeMap::new();
     let mut cursor = Some(Cursor::default());
     while let Some(at) = cursor {
-        let page = remote.page(under, at, 10).await.expect("a page");
+        let page = remote.page(&[under], at, 10).await.expect("a page");
         for (name, bytes) in page.values {
             let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
             let epoch = Epoch { line: number(4), at: number(12) };
@@ -81,7 +81,7 @@ async fn values_are_spread_over_all_primaries_and_found_again_walked_and_discard
     remote.remove(b"k:7").await.unwrap();
     assert!(walk(&remote, b"").await.is_empty());
     // Beyond the last server there is the end, not an error.
-    assert_eq!(remote.page(b"", Cursor { server: 99, at: 0 }, 10).await.unwrap().next, None);
+    assert_eq!(remote.page(&[b""], Cursor { server: 99, at: 0 }, 10).await.unwrap().next, None);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_server_that_is_no_cluster_is_the_reason() {
     wait_link_down(remote.log_link(), "no node tells the map of the cluster").await;
     let error = remote.get(b"k").await.unwrap_err();
     assert!(error.to_string().starts_with("not connected"), "{error}");
-    assert!(remote.page(b"", Cursor::default(), 1).await.is_err());
+    assert!(remote.page(&[b""], Cursor::default(), 1).await.is_err());
 }
 
 /// Reads and writes go on while a primary dies. Those of other slots never fail; those of its slots fail at once until

@@ -68,7 +68,7 @@ async fn a_share_is_one_hash_that_ends_with_its_last_part_and_walks_see_neither_
     assert_eq!(parts.items().iter().map(count).sum::<u64>(), 35);
     lease(&remote, 1, 1).await;
     assert_no_key_is_immortal(&server).await;
-    let page = remote.page(b"", Cursor::default(), 1000).await.unwrap();
+    let page = remote.page(&[b""], Cursor::default(), 1000).await.unwrap();
     assert!(page.values.is_empty() && page.next.is_none(), "{page:?}");
 
     // A part that is over goes when somebody counts, whatever is left of it.

@@ -20,7 +20,7 @@ async fn walk(remote: &RedisRemote, under: &[u8], step: usize) -> BTreeMap<Vec<u
     let mut found = BTreeMap::new();
     let mut cursor = Some(Cursor::default());
     while let Some(at) = cursor {
-        let page = remote.page(under, at, step).await.unwrap();
+        let page = remote.page(&[under], at, step).await.unwrap();
         found.extend(page.values);
         cursor = page.next;
     }

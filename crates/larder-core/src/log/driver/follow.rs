@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::trouble::Asked;
 use super::{CALL_LIMIT, Driver, ROUND, SILENCE, pause};
 use crate::event::Event;
 use crate::log::Epoch;
@@ -68,6 +69,7 @@ impl Driver {
                 () = self.until_stopped() => return,
                 round = self.round(&mut at) => round,
             };
+            self.note(Asked::Round, round.as_ref().err());
             match round {
                 Ok(()) if at.gaps <= 1 => {
                     wait = BACKOFF.0;
@@ -75,8 +77,7 @@ impl Driver {
                 }
                 // A gap that was there right after the snapshot may be there again: what stands in the log cannot be read.
                 Ok(()) => {}
-                Err(error) => {
-                    tracing::debug!(target: "larder", %error, "the log is out of reach; trying again");
+                Err(_) => {
                     self.say_state();
                 }
             }

@@ -1,10 +1,12 @@
 //! Keeps a node's view in step with the remote log. Three loops, each in a task of its own: `follow` reads the log,
-//! `publish` sends what is queued, `connection` watches the way to the values. `arrive` waits for tokens.
+//! `publish` sends what is queued, `connection` watches the way to the values. `arrive` waits for tokens, `trouble` knows why
+//! the log does not do as asked.
 
 mod arrive;
 mod connection;
 mod follow;
 mod publish;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -16,6 +18,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::arrive::Arrival;
 use self::arrive::Peeked;
+use self::trouble::Troubles;
 use super::node::Node;
 use crate::event::{Event, Events};
 use crate::remote::{Breaker, Link, Remote, RemoteError};
@@ -72,6 +75,7 @@ pub(crate) struct Driver {
     /// When the log last answered anything.
     heard: AtomicU64,
     gaps: AtomicU64,
+    troubles: Troubles,
     said: Mutex<LogState>,
     peeked: tokio::sync::Mutex<Peeked>,
     peeks: AtomicU64,
@@ -103,6 +107,7 @@ impl Driver {
             opened: watch::Sender::new(false),
             heard: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
+            troubles: Troubles::default(),
             said: Mutex::new(LogState::Disconnected),
             peeked: tokio::sync::Mutex::default(),
             peeks: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::trouble::Asked;
 use super::{CALL_LIMIT, Driver, pause};
 use crate::event::Event;
 use crate::log::node::Batch;
@@ -40,14 +41,15 @@ impl Driver {
         }
     }
 
-    /// Waits until nothing made here is on its way any more; not while the log is out of reach.
+    /// Waits until nothing made here is on its way any more, or the link is closed: the log may be out of reach now and back
+    /// before its caller's patience ends.
     pub(crate) async fn until_sent(&self) {
         let mut link = self.remote.log_link();
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            let up = matches!(*link.borrow_and_update(), Link::Up { .. });
-            if !up || self.node.pending() == 0 {
+            let closed = matches!(*link.borrow_and_update(), Link::Closed);
+            if closed || self.node.pending() == 0 {
                 return;
             }
             tokio::select! {
@@ -68,6 +70,9 @@ impl Driver {
             }
             if !self.node.has_unsent() {
                 wait = BACKOFF.0;
+                if self.node.pending() == 0 {
+                    self.note(Asked::Append, None);
+                }
                 tokio::select! {
                     biased;
                     () = self.until_stopped() => return,
@@ -78,8 +83,7 @@ impl Driver {
             let batches = self.node.take_unsent(|| self.runtime.random());
             match self.append_all(&batches).await {
                 Ok(_) => wait = BACKOFF.0,
-                Err(error) => {
-                    tracing::debug!(target: "larder", %error, "invalidations wait for the log");
+                Err(_) => {
                     if pause(&self, wait, &mut link).await {
                         return;
                     }
@@ -101,6 +105,7 @@ impl Driver {
             };
             let nonce = self.runtime.random();
             token = self.call(self.remote.append(&append, self.node.position(), nonce)).await;
+            self.note(Asked::Append, token.as_ref().err());
             match &token {
                 Ok(at) => {
                     self.node.answered(batch.op, *at);
@@ -110,7 +115,10 @@ impl Driver {
                 Err(_) => {
                     // All of them, though the queue may have overflowed at the first.
                     let mut overflowed = false;
-                    batches[sent..].iter().for_each(|batch| overflowed |= self.node.unanswered(batch.op));
+                    let now = self.runtime.now();
+                    batches[sent..]
+                        .iter()
+                        .for_each(|batch| overflowed |= self.node.unanswered(batch.op, now));
                     if overflowed {
                         self.events.emit(|| Event::QueueOverflowed);
                     }

@@ -46,12 +46,12 @@ impl Node {
         for selector in &batch.selectors {
             self.stamp(&mut state, selector.hash(), batch.mode, Column { n, at: 0 }, now);
             if on_its_way {
-                state.own.call(selector, batch.mode, batch.op, &batch.author);
+                state.own.call(selector, batch.mode, batch.op, &batch.author, now);
             }
         }
         self.n.store(n, Ordering::Release);
         // What it becomes is for others: what was called holds here by its own rows.
-        state.own.overflow()
+        state.own.overflow(now)
     }
 
     /// What waits for the log and nobody sends, under new `op`s; the hard ones first.
@@ -72,10 +72,10 @@ impl Node {
     }
 
     /// The append of `op` has failed, or nobody knows whether it has. True if the queue has overflowed by that.
-    pub(crate) fn unanswered(&self, op: u64) -> bool {
+    pub(crate) fn unanswered(&self, op: u64, now: Moment) -> bool {
         let mut state = self.state.write();
         state.own.unanswered(op);
-        state.own.overflow()
+        state.own.overflow(now)
     }
 
     /// Before a round is asked for at `now`; `None`: this node has no position to read on from.
@@ -111,7 +111,7 @@ impl Node {
             return Looked::Well { moved, lost: false };
         }
         let reached = |token: Epoch| lineage.holds(here.line, token) && token.at <= here.at;
-        let lost = own.find_lost(here.line, start.answers, reached);
+        let lost = own.find_lost(here.line, start.answers, start.sent, reached);
         self.caught_up(start.sent);
         Looked::Well { moved, lost }
     }

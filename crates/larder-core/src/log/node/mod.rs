@@ -134,6 +134,11 @@ impl Node {
         self.state.read().own.len()
     }
 
+    /// Since when the oldest own invalidation is on its way to the log.
+    pub(crate) fn oldest_pending(&self) -> Option<Moment> {
+        self.state.read().own.oldest()
+    }
+
     /// Rows in the stamp table.
     pub(crate) fn rows(&self) -> usize {
         self.table.len()

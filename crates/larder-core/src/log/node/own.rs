@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::log::{Author, Epoch, Mode};
+use crate::runtime::Moment;
 use crate::selector::{self, Selector, SelectorHash};
 use crate::tag::Tag;
 
@@ -52,6 +53,8 @@ impl Batch {
 struct Pending {
     /// The record that settles it, whenever it comes.
     op: u64,
+    /// When it was called: the first of those that took each other's place.
+    since: Moment,
     selector: Selector,
     author: Arc<Author>,
     /// Is some call sending it, or has it been answered? Else it is to be sent, under a new `op`.
@@ -88,36 +91,51 @@ impl Own {
         self.pending.len()
     }
 
+    /// Since when the oldest is on its way.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.pending.values().map(|pending| pending.since).min()
+    }
+
     pub(super) fn answers(&self) -> u64 {
         self.answers
     }
 
     /// Notes that the caller is about to send an invalidation as `op`. A later call for the same takes its place.
-    pub(super) fn call(&mut self, selector: &Selector, mode: Mode, op: u64, author: &Arc<Author>) {
+    pub(super) fn call(
+        &mut self,
+        selector: &Selector,
+        mode: Mode,
+        op: u64,
+        author: &Arc<Author>,
+        now: Moment,
+    ) {
         let (selector, author) = (selector.clone(), author.clone());
         let key = (selector.hash(), mode);
-        self.pending.insert(key, Pending { op, selector, author, sent: op != NO_OP, answered: None });
+        let since = self.pending.get(&key).map_or(now, |before| before.since);
+        let pending = Pending { op, since, selector, author, sent: op != NO_OP, answered: None };
+        self.pending.insert(key, pending);
     }
 
     /// Too many: everything that was queued is part of "everything". No record under way says so: it is still to be sent.
     /// True if it came to that.
-    pub(super) fn overflow(&mut self) -> bool {
+    pub(super) fn overflow(&mut self, now: Moment) -> bool {
         let queued = || self.pending.values().filter(|p| !p.sent).count();
         let many = self.pending.len();
         let overflows = many > PENDING_LIMIT || many > QUEUE_LIMIT && queued() > QUEUE_LIMIT;
         if overflows {
-            self.queue_everything();
+            self.queue_everything(now);
         }
         overflows
     }
 
-    fn queue_everything(&mut self) {
+    fn queue_everything(&mut self, now: Moment) {
+        let since = self.oldest().unwrap_or(now);
         let of = self.pending.values().map(|p| &p.author).chain(self.sent.iter().map(|s| &s.author)).next();
         let node = of.map_or_else(String::new, |author| author.node.clone());
         let reason = "too many invalidations waited for the log".to_owned();
         let author = Arc::new(Author { node, reason, actor: String::new() });
         self.pending.clear();
-        self.call(&Selector::all(), Mode::Hard, NO_OP, &author);
+        self.call(&Selector::all(), Mode::Hard, NO_OP, &author, since);
     }
 
     /// What waits for the log, under new `op`s, by who called it; the hard ones first.
@@ -187,9 +205,15 @@ impl Own {
         });
     }
 
-    /// The node has caught up, on the line `line`, with a round before which the log had given so many `answers`. What was
+    /// The node has caught up, on the line `line`, with a round at `now` before which the log had given so many `answers`. What was
     /// answered by then and is not behind the node has been lost: it is queued again. True if there was any.
-    pub(super) fn find_lost(&mut self, line: u64, answers: u64, reached: impl Fn(Epoch) -> bool) -> bool {
+    pub(super) fn find_lost(
+        &mut self,
+        line: u64,
+        answers: u64,
+        now: Moment,
+        reached: impl Fn(Epoch) -> bool,
+    ) -> bool {
         let mut lost = false;
         for p in self.pending.values_mut() {
             if p.answered.is_some_and(|(token, answer)| answer <= answers && !reached(token)) {
@@ -201,7 +225,7 @@ impl Own {
             return lost;
         }
         if self.sent_before.take_if(|token| !reached(*token)).is_some() {
-            self.queue_everything();
+            self.queue_everything(now);
             self.sent.clear();
             return true;
         }
@@ -213,11 +237,11 @@ impl Own {
                 // A later call for the same selector that is on its way says as much.
                 let Sent { selector, author, mode, .. } = one;
                 let key = (selector.hash(), mode);
-                let again = Pending { op: NO_OP, selector, author, sent: false, answered: None };
+                let again = Pending { op: NO_OP, since: now, selector, author, sent: false, answered: None };
                 self.pending.entry(key).or_insert(again);
             }
         }
-        self.overflow() || lost
+        self.overflow(now) || lost
     }
 
     /// Is an invalidation on its way that names an entry with this key and these tags?

@@ -165,7 +165,7 @@ fn an_expire_and_an_invalidate_of_one_selector_are_pending_each_for_itself() {
     assert_eq!((node.pending(), remote(&node, epoch(20))), (1, Verdict::Dead));
     let mut ops = 100..;
     assert!(node.take_unsent(|| ops.next().unwrap()).is_empty(), "its call is still sending it");
-    node.unanswered(5);
+    node.unanswered(5, Moment::ORIGIN);
     let waiting = node.take_unsent(|| ops.next().unwrap());
     assert_eq!((waiting.len(), waiting[0].mode), (1, Mode::Hard));
 }
@@ -180,7 +180,7 @@ fn an_overflowing_queue_becomes_everything_and_no_record_under_way_settles_it() 
     }
     assert_eq!((node.pending(), node.has_unsent()), (QUEUE_LIMIT + 2, false), "calls are sending them");
     assert_eq!(remote(&node, epoch(10)), Verdict::Valid, "only b");
-    let overflows: Vec<_> = (0..last).filter(|i| node.unanswered(i + 1)).collect();
+    let overflows: Vec<_> = (0..last).filter(|i| node.unanswered(i + 1, Moment::ORIGIN)).collect();
     assert_eq!(overflows, [last - 1], "once, when one more waits than may");
     assert_eq!((node.pending(), node.has_unsent()), (1, true));
     assert_eq!(remote(&node, epoch(10)), Verdict::Dead, "everything, not just b");
@@ -564,8 +564,8 @@ fn an_unanswered_append_is_settled_by_its_record_or_sent_again() {
     let node = node_at(10);
     own(&node, Mode::Hard, "a:1", 5);
     own(&node, Mode::Hard, "a:2", 6);
-    node.unanswered(5);
-    node.unanswered(6);
+    node.unanswered(5, Moment::ORIGIN);
+    node.unanswered(6, Moment::ORIGIN);
     assert!(node.has_unsent());
     apply(&node, &record(epoch(10), epoch(20), Mode::Hard, "a:1", 5));
     let again = node.take_unsent(|| 7);
@@ -584,7 +584,7 @@ fn what_is_sent_later_still_says_who_called_it_and_why() {
             true,
             Moment::ORIGIN,
         );
-        node.unanswered(op);
+        node.unanswered(op, Moment::ORIGIN);
     };
     call("a:1", 5, "ada");
     call("a:2", 6, "bob");
@@ -612,7 +612,7 @@ fn a_record_without_an_op_is_nobodys_own() {
     let node = node_at(10);
     for op in 0..=QUEUE_LIMIT as u64 {
         let _ = node.invalidate(&batch(Mode::Hard, &format!("b:{op}"), op + 1), true, Moment::ORIGIN);
-        let _ = node.unanswered(op + 1);
+        let _ = node.unanswered(op + 1, Moment::ORIGIN);
     }
     assert_eq!((node.pending(), node.has_unsent()), (1, true), "everything waits, under no op");
     let n = node.n();

@@ -134,6 +134,7 @@ macro_rules! remote_conformance {
             nothing_is_lost_between_two_follows
             history_goes_back_from_the_end_and_from_a_record
             a_walk_sees_every_value_and_nothing_of_the_log
+            a_walk_sees_the_values_below_each_of_several_keys
             a_page_shows_the_first_bytes
             only_what_has_not_changed_is_discarded
             after_a_flush_history_begins_anew

@@ -10,11 +10,15 @@ use crate::remote::{Cursor, PEEKED, Remote, Stored};
 
 /// All values below a key, as `page` names them, with their first bytes.
 async fn walk(remote: &dyn Remote, under: &str, step: usize) -> BTreeMap<Vec<u8>, Bytes> {
+    walk_all(remote, &[under.as_bytes()], step).await
+}
+
+async fn walk_all(remote: &dyn Remote, under: &[&[u8]], step: usize) -> BTreeMap<Vec<u8>, Bytes> {
     let mut found = BTreeMap::new();
     let mut cursor = Some(Cursor::default());
     for _ in 0..10_000 {
         let Some(at) = cursor else { return found };
-        let page = remote.page(under.as_bytes(), at, step).await.expect("a healthy tier is walked");
+        let page = remote.page(under, at, step).await.expect("a healthy tier is walked");
         found.extend(page.values);
         cursor = page.next;
     }
@@ -44,6 +48,25 @@ pub async fn a_walk_sees_every_value_and_nothing_of_the_log(subject: &dyn Subjec
         for key in found.keys() {
             assert!(stored.contains_key(key), "{} is no value", String::from_utf8_lossy(key));
         }
+    }
+}
+
+/// One walk for several: every value of each, whatever they have in common.
+pub async fn a_walk_sees_the_values_below_each_of_several_keys(subject: &dyn Subject) {
+    let remote = subject.node().await;
+    for key in ["a:1", "a:10", "a:2", "b:1", "b*", "c:1"] {
+        store(&*remote, key, 1, 1, key).await;
+    }
+    let cases: [(&[&[u8]], &[&str]); 4] = [
+        (&[b"a:1", b"a:2"], &["a:1", "a:10", "a:2"]),
+        (&[b"a:2", b"b*", b"d"], &["a:2", "b*"]),
+        (&[b"c", b""], &["a:1", "a:10", "a:2", "b*", "b:1", "c:1"]),
+        (&[], &[]),
+    ];
+    for (under, expected) in cases {
+        let found: Vec<_> = walk_all(&*remote, under, 2).await.into_keys().collect();
+        let seen = |key: &&str| found.contains(&key.as_bytes().to_vec());
+        assert!(expected.iter().all(seen), "{under:?}: {found:?}");
     }
 }
 

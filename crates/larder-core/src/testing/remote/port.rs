@@ -193,11 +193,11 @@ impl Remote for TestRemote {
 
     fn page<'a>(
         &'a self,
-        under: &'a [u8],
+        under: &'a [&'a [u8]],
         cursor: Cursor,
         limit: usize,
     ) -> BoxFuture<'a, Result<Page, RemoteError>> {
-        let under = under.to_vec();
+        let under: Vec<Vec<u8>> = under.iter().map(|key| key.to_vec()).collect();
         Box::pin(self.ask(Path::Values, move |redis, at| redis.page(at, &under, cursor, limit)))
     }
 

@@ -588,7 +588,7 @@ impl TestRedis {
         self.on_log(at, |server, _, _| server.data.log.before(position, limit))
     }
 
-    pub(super) fn page(&self, at: At, under: &[u8], cursor: Cursor, limit: usize) -> Option<Page> {
+    pub(super) fn page(&self, at: At, under: &[Vec<u8>], cursor: Cursor, limit: usize) -> Option<Page> {
         self.on(at.server, |server, now| {
             let now_us = server.clock_us(now);
             // By hash, so that the place of a value does not depend on the others.
@@ -598,8 +598,8 @@ impl TestRedis {
             ahead.sort_unstable_by_key(|(key, _)| place(key));
             let next = ahead.get(limit.max(1)).map(|(key, _)| Cursor { server: 0, at: place(key) });
             ahead.truncate(limit.max(1));
-            let live =
-                ahead.into_iter().filter(|(key, value)| key.starts_with(under) && now_us < value.until_us);
+            let wanted = |key: &[u8]| under.iter().any(|under| key.starts_with(under));
+            let live = ahead.into_iter().filter(|(key, value)| wanted(key) && now_us < value.until_us);
             let cut = |bytes: &Bytes| bytes.slice(..bytes.len().min(PEEKED));
             let values = live.map(|(key, value)| (key.clone(), cut(&value.bytes))).collect();
             Page { values, next }

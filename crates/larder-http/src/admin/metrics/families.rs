@@ -106,6 +106,18 @@ pub(super) const LEASES: Family = family(
 );
 pub(super) const STAMPS: Family =
     family(Kind::Gauge, "larder_stamps", &[], "Selectors in this node's table of invalidations.");
+pub(super) const INVALIDATIONS: Family = family(
+    Kind::Counter,
+    "larder_invalidations_total",
+    &["mode", "delivery"],
+    "Invalidations made in this process, by their verb and by how far they had come when they answered.",
+);
+pub(super) const HANDLER_FAILURES: Family = family(
+    Kind::Counter,
+    "larder_handler_failures_total",
+    &[],
+    "What handlers of published events have failed to do: panics, payloads that lacked a field.",
+);
 pub(super) const PUSHED_BACK: Family = family(
     Kind::Counter,
     "larder_pushed_back_total",
@@ -141,6 +153,12 @@ pub(super) const LOG_QUEUED: Family = family(
     "larder_log_queued_invalidations",
     &[],
     "Invalidations made here that have not come back through the log: sent, or waiting for Redis.",
+);
+pub(super) const LOG_OLDEST_QUEUED: Family = family(
+    Kind::Gauge,
+    "larder_log_oldest_queued_seconds",
+    &[],
+    "How long the oldest of these has been on its way; 0 if there is none.",
 );
 pub(super) const LOG_HORIZON: Family = family(
     Kind::Gauge,

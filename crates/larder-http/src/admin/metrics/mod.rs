@@ -7,7 +7,8 @@ mod families;
 mod page;
 
 use larder_core::{
-    BreakerState, Health, LogHealth, LogState, NamespaceStats, Outcome, RemoteHealth, Stats, Tier,
+    BreakerState, Deliveries, Health, InvalidationStats, LogHealth, LogState, NamespaceStats, Outcome,
+    RemoteHealth, Stats, Tier,
 };
 
 use self::families::{self as of, Family};
@@ -29,6 +30,12 @@ pub(super) fn text(stats: &Stats, health: &Health) -> String {
     page.sample(&of::LEASES, &[], stats.leases);
     page.sample(&of::STAMPS, &[], stats.stamps);
     page.sample(&of::SHARE_PARTITIONS, &[], stats.share_partitions);
+    let InvalidationStats { invalidate, expire, .. } = stats.invalidations;
+    for (mode, Deliveries { delivered, queued, .. }) in [("invalidate", invalidate), ("expire", expire)] {
+        page.sample(&of::INVALIDATIONS, &[mode, "delivered"], delivered);
+        page.sample(&of::INVALIDATIONS, &[mode, "queued"], queued);
+    }
+    page.sample(&of::HANDLER_FAILURES, &[], stats.handler_failures);
     page.sample(&of::PUSHED_BACK, &[], stats.pushed_back);
     page.sample(&of::TOKENS_IGNORED, &[], stats.tokens_ignored);
     if let Some(remote) = &health.remote {
@@ -94,7 +101,8 @@ fn of_remote(page: &mut Page, remote: &RemoteHealth) {
     for state in [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen] {
         page.sample(&of::BREAKER, &[state.as_str()], u8::from(state == remote.breaker));
     }
-    let LogHealth { state: now, lag_ms, gaps, pending_invalidations, horizon_ms, .. } = &remote.log;
+    let LogHealth { state: now, lag_ms, gaps, pending_invalidations, oldest_pending_ms, horizon_ms, .. } =
+        &remote.log;
     for state in [LogState::Following, LogState::CatchingUp, LogState::Disconnected] {
         page.sample(&of::LOG_STATE, &[state.as_str()], u8::from(state == *now));
     }
@@ -104,6 +112,7 @@ fn of_remote(page: &mut Page, remote: &RemoteHealth) {
     }
     page.sample(&of::LOG_GAPS, &[], gaps);
     page.sample(&of::LOG_QUEUED, &[], pending_invalidations);
+    page.sample(&of::LOG_OLDEST_QUEUED, &[], seconds(oldest_pending_ms.unwrap_or(0), 1000));
     if let Some(horizon) = horizon_ms {
         page.sample(&of::LOG_HORIZON, &[], seconds(*horizon, 1000));
     }
