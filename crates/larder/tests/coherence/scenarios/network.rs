@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use larder_testkit::{Fault, RedisServer};
 
-use crate::trial::Trial;
+use crate::trial::{LOG, Trial};
 
-/// In every command of the log, and in none for a value.
-pub(super) const LOG: &[u8] = b"{larder}:log";
 /// The beginnings of values' keys, which no command of the log has.
 const VALUES: &[u8] = b"\r\nlarder:";
 
@@ -16,12 +14,19 @@ const VALUES: &[u8] = b"\r\nlarder:";
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_out_of_reach_while_values_flow() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("log black-holed", &server, 0).await;
+    let mut trial = Trial::on("log black-holed", &server, 0).await;
     for proxy in &trial.proxies[..2] {
         proxy.set_where(LOG, Fault::BlackHole);
     }
-    trial.under_load(4.5).await;
-    assert!(trial.ledger.tally().queued > 0, "the log was out of reach");
+    let before = trial.hits_from_redis().await;
+    let during = trial.during(2.0).await;
+    let hits = trial.hits_from_redis().await;
+    assert!((0..2).all(|node| hits[node] > before[node]), "values flowed: {before:?}, then {hits:?}");
+    assert!(during.queued > 0, "the log was out of reach: {during:?}");
+    trial.under_load(2.5).await;
+    trial.last_words(2).await;
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "two of them went by the time alone: {late:?}");
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -33,14 +38,16 @@ async fn the_log_is_out_of_reach_while_values_flow() {
 async fn values_are_out_of_reach_while_the_log_flows() {
     let server = RedisServer::start().await;
     let trial = Trial::on("values black-holed", &server, 0).await;
-    let before = trial.ledger.tally();
     for proxy in &trial.proxies {
         proxy.set_where(VALUES, Fault::BlackHole);
     }
-    trial.under_load(3.5).await;
-    let during = trial.ledger.tally();
-    assert!(during.delivered > before.delivered + 10, "the log flowed: {during:?}");
-    assert!(during.hits > before.hits + 100, "memory was of use: {during:?}");
+    // What was on its way arrives.
+    trial.under_load(0.5).await;
+    let before = trial.hits_from_redis().await;
+    let during = trial.during(3.0).await;
+    assert_eq!(trial.hits_from_redis().await, before, "no value came from Redis");
+    assert!(during.delivered > 10, "the log flowed: {during:?}");
+    assert!(during.hits > 100, "memory was of use: {during:?}");
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -51,11 +58,13 @@ async fn values_are_out_of_reach_while_the_log_flows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_is_alone_for_a_while() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("cut off", &server, 0).await;
+    let mut trial = Trial::on("cut off", &server, 0).await;
     trial.proxies[0].set(Fault::BlackHole);
-    trial.under_load(4.5).await;
-    let during = trial.ledger.tally();
+    let during = trial.during(4.5).await;
     assert!(during.queued > 0 && during.delivered > 10, "one was alone, and only one: {during:?}");
+    trial.last_words(1).await;
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "it went by the time alone: {late:?}");
     trial.proxies[0].set(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -68,8 +77,8 @@ async fn answers_are_lost_and_requests_are_not() {
     let trial = Trial::on("half open", &server, 0).await;
     trial.proxies[0].set(Fault::HalfOpen);
     trial.proxies[1].set_where(LOG, Fault::HalfOpen);
-    trial.under_load(3.5).await;
-    assert!(trial.ledger.tally().queued > 0, "appends went unanswered");
+    let during = trial.during(3.5).await;
+    assert!(during.queued > 0, "appends went unanswered: {during:?}");
     trial.set_all(Fault::Reset);
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
@@ -81,6 +90,7 @@ async fn answers_are_lost_and_requests_are_not() {
 async fn networks_break_in_every_way_and_order() {
     let server = RedisServer::start().await;
     let trial = Trial::on("storm", &server, 0).await;
+    let before = trial.ledger.tally();
     for _ in 0..25 {
         let proxy = trial.chance.one_of(&trial.proxies);
         let some = trial.chance.one_of(&[LOG, VALUES]);
@@ -96,6 +106,8 @@ async fn networks_break_in_every_way_and_order() {
         }
         trial.under_load(0.25).await;
     }
+    let during = trial.ledger.tally().since(&before);
+    assert!(during.queued > 0, "something broke: {during:?}");
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(30).await;
