@@ -189,7 +189,8 @@ async fn lessons_6_and_7_clocks_that_differ_by_a_quarter_of_an_hour_change_nothi
     let mut nodes = Vec::new();
     for by_ms in [-QUARTER, 0, QUARTER] {
         let runtime = Arc::new(Skewed { real: TokioRuntime::current(), by_ms });
-        let cache = Cache::builder().remote(Redis::at(server.url())).runtime(runtime).build().await.unwrap();
+        let builder = Cache::builder().remote(Redis::at(server.url())).remote_budget(SOON);
+        let cache = builder.runtime(runtime).build().await.unwrap();
         let rows = cache.namespace::<u64>("row", Policy::ttl(HOUR).jitter(0.0)).unwrap();
         nodes.push((cache, rows));
     }
@@ -243,7 +244,7 @@ async fn lesson_9_what_was_invalidated_while_a_node_was_cut_off_is_gone_when_it_
     let (server, source) = (RedisServer::builder().persistent(true).start().await, Source::default());
     let proxy = FaultProxy::to(server.addr()).await;
     let ([x], [y]) = (nodes(&server.url(), &source).await, nodes(&proxy.url(), &source).await);
-    for lost in ["nothing", "the record", "the log", "the connections", "the server"] {
+    for lost in ["nothing", "the record", "the stamps", "everything", "the connections", "the server"] {
         y.read("a").await;
         let gaps = || y.cache.health().remote.unwrap().log.gaps;
         let before = gaps();
@@ -256,7 +257,10 @@ async fn lesson_9_what_was_invalidated_while_a_node_was_cut_off_is_gone_when_it_
                 let trimmed = server.command(&["XTRIM", "{larder}:log", "MAXLEN", "0"]).await.unwrap();
                 assert!(trimmed.int().unwrap() > 0, "it is nowhere any more");
             }
-            "the log" => server.flush_all().await,
+            "the stamps" => {
+                server.command(&["UNLINK", "{larder}:state", "{larder}:log"]).await.unwrap();
+            }
+            "everything" => server.flush_all().await,
             "the connections" => {
                 server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.unwrap();
             }

@@ -27,6 +27,9 @@ async fn the_log_is_out_of_reach_while_values_flow() {
     trial.last_words(2).await;
     let late = trial.until_late().await;
     assert!(late.by_late > 0, "two of them went by the time alone: {late:?}");
+    for (node, selector) in [(0, "row:2:*"), (1, "row:3:*")] {
+        assert!(trial.write(node, selector).await.is_none(), "it has something to say later");
+    }
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -65,6 +68,7 @@ async fn one_node_is_alone_for_a_while() {
     trial.last_words(1).await;
     let late = trial.until_late().await;
     assert!(late.by_late > 0, "it went by the time alone: {late:?}");
+    assert!(trial.write(0, "row:2:*").await.is_none(), "it has something to say when it is back");
     trial.proxies[0].set(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
