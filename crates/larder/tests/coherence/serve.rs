@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::processes::wire::Caller;
 use crate::rows;
-use crate::trial::{DISCONNECTED_TTL, STALE_WINDOW};
+use crate::trial::{DISCONNECTED_TTL, FAILURES, STALE_WINDOW};
 
 /// How often something is tried before it is a failure.
 const ATTEMPTS: usize = 100;
@@ -49,7 +49,7 @@ impl Server {
         let database = Arc::new(Caller::over(TcpStream::connect(database).await.unwrap()));
         let cache = Cache::builder()
             .remote(Redis::at(redis))
-            .breaker(BreakerOptions { failures: 5, open_for: SECOND })
+            .breaker(BreakerOptions { failures: FAILURES, open_for: SECOND })
             .disconnected_ttl(DISCONNECTED_TTL)
             .build()
             .await
@@ -80,6 +80,7 @@ impl Server {
                 let missed = self.rows.get((u64::MAX, u64::MAX)).await.is_none();
                 Ok(if missed { "missed" } else { "found" }.to_owned())
             }
+            ["breaker"] => Ok(format!("{:?}", self.cache.health().remote.unwrap().breaker)),
             ["why"] => Ok(format!("{:?}", self.cache.health())),
             ["idle"] => {
                 let stats = self.cache.stats();

@@ -19,6 +19,9 @@ use crate::{database, rows, workload};
 pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
 pub(crate) const STALE_WINDOW: Duration = Duration::from_secs(2);
 
+/// Reads of Redis that may fail before a node asks no more for a while.
+pub(crate) const FAILURES: u32 = 5;
+
 const NODES: usize = 3;
 /// How long a node may take to be well again: connections are tried anew after two seconds at the most, and an
 /// invalidation is sent again after five.

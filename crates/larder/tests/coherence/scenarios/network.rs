@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use larder_testkit::{Fault, RedisServer};
+use larder_testkit::{Fault, RedisServer, wait_for};
 
-use crate::trial::{LOG, Trial};
+use crate::trial::{FAILURES, LOG, Trial};
 
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(10);
 /// The beginnings of values' keys, which no command of the log has.
 const VALUES: &[u8] = b"\r\nlarder:";
 
@@ -18,10 +20,14 @@ async fn the_log_is_out_of_reach_while_values_flow() {
     for proxy in &trial.proxies[..2] {
         proxy.set_where(LOG, Fault::BlackHole);
     }
-    let before = trial.hits_from_redis().await;
     let during = trial.during(2.0).await;
-    let hits = trial.hits_from_redis().await;
-    assert!((0..2).all(|node| hits[node] > before[node]), "values flowed: {before:?}, then {hits:?}");
+    for node in &trial.nodes[..2] {
+        // More questions than the breaker lets fail.
+        for _ in 0..2 * FAILURES {
+            assert_eq!(node.ask("miss").await.as_deref(), Some("missed"));
+        }
+        assert_eq!(node.ask("breaker").await.as_deref(), Some("Closed"), "values flow");
+    }
     assert!(during.queued > 0, "the log was out of reach: {during:?}");
     trial.under_load(2.5).await;
     trial.last_words(2).await;
@@ -49,6 +55,13 @@ async fn values_are_out_of_reach_while_the_log_flows() {
     let before = trial.hits_from_redis().await;
     let during = trial.during(3.0).await;
     assert_eq!(trial.hits_from_redis().await, before, "no value came from Redis");
+    for node in &trial.nodes {
+        wait_for(SOON, "the breaker to open", async || {
+            assert_eq!(node.ask("miss").await.as_deref(), Some("missed"));
+            node.ask("breaker").await.as_deref() == Some("Open")
+        })
+        .await;
+    }
     assert!(during.delivered > 10, "the log flowed: {during:?}");
     assert!(during.hits > 100, "memory was of use: {during:?}");
     trial.set_all(Fault::None);
