@@ -12,7 +12,7 @@ use crate::totals::Totals;
 /// sums of what all test programs said.
 ///
 /// # Errors
-/// If a test failed, a test program did not end as it should, or no test ran at all.
+/// If a test failed or was skipped, a test program did not end as it should, or no test ran at all.
 pub(crate) fn run(extra: &[String]) -> Result<(), Failure> {
     system::ensure_redis()?;
     run_step(&step(extra), "test", extra)
@@ -29,18 +29,25 @@ pub(crate) fn run_on(server: &Path, extra: &[String]) -> Result<(), Failure> {
 
 fn run_step(step: &Step, word: &str, extra: &[String]) -> Result<(), Failure> {
     let (ended, totals) = timed(step, || pass_through(step, &mut io::stdout()));
-    let trouble = match ended {
-        Err(error) => Some(error.to_string()),
-        Ok(status) if !status.success() => Some(status.to_string()),
-        Ok(_) if totals.failed > 0 => Some("tests failed".to_owned()),
-        Ok(_) if totals.passed == 0 => Some("no test ran".to_owned()),
-        Ok(_) => None,
-    };
+    let trouble = trouble(ended, totals);
     if let Some(how) = &trouble {
         println!("\nxtask: step `test` failed ({how}). To run it alone: cargo xtask {word}{}", rerun(extra));
     }
     println!("{totals}");
     trouble.map_or(Ok(()), |_| Err(Failure::Told))
+}
+
+/// Why the suite has failed, if it has.
+fn trouble(ended: io::Result<ExitStatus>, totals: Totals) -> Option<String> {
+    match ended {
+        Err(error) => Some(error.to_string()),
+        Ok(status) if !status.success() => Some(status.to_string()),
+        Ok(_) if totals.failed > 0 => Some("tests failed".to_owned()),
+        // None of ours asks to be left out, and what is not run proves nothing.
+        Ok(_) if totals.skipped > 0 => Some("tests were skipped".to_owned()),
+        Ok(_) if totals.passed == 0 => Some("no test ran".to_owned()),
+        Ok(_) => None,
+    }
 }
 
 /// The suite goes on after a failure, so that the totals are those of everything.
@@ -98,6 +105,22 @@ mod tests {
             "cargo test --workspace --all-features --no-fail-fast x -- -p",
             "what follows `--` is for the test programs"
         );
+    }
+
+    #[test]
+    fn a_suite_that_ends_well_has_failed_all_the_same_if_a_test_failed_or_was_skipped_or_none_ran() {
+        let all = |passed, failed, skipped| {
+            let ended = std::process::Command::new("true").status();
+            trouble(ended, Totals { passed, failed, skipped })
+        };
+        assert_eq!(all(2, 0, 0), None);
+        for (totals, why) in
+            [((2, 1, 0), "tests failed"), ((2, 0, 1), "tests were skipped"), ((0, 0, 0), "no test ran")]
+        {
+            assert_eq!(all(totals.0, totals.1, totals.2).as_deref(), Some(why));
+        }
+        let ended = std::process::Command::new("false").status();
+        assert!(trouble(ended, Totals { passed: 2, failed: 0, skipped: 0 }).is_some());
     }
 
     #[test]

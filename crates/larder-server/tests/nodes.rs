@@ -48,7 +48,8 @@ async fn a_redis_that_was_given_keeps_what_is_not_of_the_check() {
 
 #[test]
 fn without_redis_it_says_how_to_get_one() {
-    let output = check(&["--nodes", "3"]).env("PATH", "/nowhere").output().unwrap();
+    let nowhere = &mut check(&["--nodes", "3"]);
+    let output = nowhere.env("PATH", "/nowhere").env_remove("LARDER_REDIS_SERVER").output().unwrap();
     assert_eq!(output.status.code(), Some(69));
     let text = said(&output);
     assert!(text.contains("--redis redis://") && text.contains("install redis-server"), "{text}");

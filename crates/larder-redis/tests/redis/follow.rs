@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 const LONG: Duration = Duration::from_secs(60);
-const BEAT: Duration = Duration::from_millis(100);
+const BEAT: Duration = Duration::from_millis(500);
 
 async fn blocked(server: &RedisServer) -> usize {
     let info = ask_text(server, &["INFO", "clients"]).await.unwrap();
@@ -145,7 +145,7 @@ async fn when_the_followers_connection_breaks_the_logs_link_goes_down_and_comes_
 /// Values at the server, the log through a proxy.
 async fn two_ways(server: &RedisServer) -> (Arc<RedisRemote>, FaultProxy) {
     let proxy = FaultProxy::to(server.addr()).await;
-    let quick = Redis::at(server.url()).heartbeat(BEAT).connect_timeout(BEAT * 5);
+    let quick = Redis::at(server.url()).heartbeat(BEAT).connect_timeout(BEAT * 2);
     (connect(quick.log_at(proxy.addr().to_string())).await, proxy)
 }
 
@@ -174,7 +174,7 @@ async fn a_black_hole_before_the_log_leaves_the_values_alone() {
 async fn a_black_hole_before_the_values_leaves_the_log_alone() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.addr()).await;
-    let quick = Redis::at(proxy.url()).heartbeat(BEAT).connect_timeout(BEAT * 5);
+    let quick = Redis::at(proxy.url()).heartbeat(BEAT).connect_timeout(BEAT * 2);
     let remote = connect(quick.log_at(server.addr().to_string())).await;
     let start = open(&remote, None).await.head;
     for fault in [Fault::BlackHole, Fault::HalfOpen, Fault::Reset] {
@@ -223,7 +223,7 @@ async fn records_that_keep_coming_are_not_late() {
     let start = open(&remote, None).await.head;
     let selectors: Vec<String> = (0..500).map(|i| format!("{i}:{}", "x".repeat(100))).collect();
     append(&remote, start, &selectors.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    proxy.set(Fault::Trickle { bytes: 1000, every: BEAT / 4 });
+    proxy.set(Fault::Trickle { bytes: 1000, every: Duration::from_millis(25) });
     let runtime = runtime();
     let began = runtime.now();
     assert_eq!(records(&remote, start).await.len(), 1);

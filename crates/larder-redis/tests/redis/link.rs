@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use larder_core::{Link, Remote, Runtime};
 use larder_redis::{Redis, RedisRemote};
-use larder_testkit::{Fault, FaultProxy, RedisServer, Reply, free_port, wait_for, wait_until};
+use larder_testkit::{Fault, FaultProxy, RedisServer, Reply, wait_for, wait_until};
 
 use crate::support::{
     DEADLINE, ask, ask_text, build, connect, connected, connections, generation, open, runtime, wait_down,
@@ -42,8 +42,10 @@ async fn nothing_is_opened_before_it_is_asked_to_connect() {
 
 #[tokio::test]
 async fn it_starts_without_a_server_and_connects_when_there_is_one() {
-    let port = free_port();
-    let remote = build(Redis::at(format!("redis://127.0.0.1:{port}")));
+    // One that was there keeps its port for the next time.
+    let server = RedisServer::start().await;
+    server.kill();
+    let remote = build(Redis::at(server.url()));
     remote.connect();
     wait_down(&remote, "refused").await;
     let error = remote.get(b"k").await.unwrap_err();
@@ -51,7 +53,7 @@ async fn it_starts_without_a_server_and_connects_when_there_is_one() {
         error.to_string().starts_with("not connected: ") && error.to_string().contains("refused"),
         "{error}"
     );
-    let _server = RedisServer::builder().arg(["--port", &port.to_string()]).start().await;
+    server.restart().await;
     assert_eq!(wait_up(&remote).await, 1);
     assert!(works(&remote).await);
 }

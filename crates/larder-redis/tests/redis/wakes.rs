@@ -16,7 +16,8 @@ use crate::support::{
     generation_of, runtime, wait_up,
 };
 
-const BEAT: Duration = Duration::from_millis(100);
+/// Twice as long a silence ends a connection: longer than a busy machine keeps a server from answering.
+const BEAT: Duration = Duration::from_millis(500);
 const WAITER: u64 = 0xfeed;
 const CHANNEL: &[u8] = b"larder:wake:000000000000feed";
 

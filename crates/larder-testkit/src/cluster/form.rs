@@ -6,9 +6,10 @@ use crate::RedisServer;
 use crate::redis::{RedisServerBuilder, start_all};
 use crate::settle::{ask, ask_text, must, until};
 
-/// How long a node may be silent before the others suspect it. A failover takes this and up to two seconds more for
-/// the vote; a node that is kept from the processor for longer is taken for dead.
-const NODE_TIMEOUT_MILLIS: u32 = 1_000;
+/// How long a node may be silent before the others suspect it: longer than a busy machine keeps one from the processor.
+const NODE_TIMEOUT_MILLIS: u32 = 3_000;
+/// The same while a failover is waited for, which takes this and up to two seconds more for the vote.
+const HASTY_MILLIS: u32 = 1_000;
 
 /// The first and the last slot of each primary.
 const SHARES: [[&str; 2]; PRIMARIES] = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
@@ -91,6 +92,12 @@ fn settings() -> [String; 14] {
         "nodes.conf",
     ]
     .map(str::to_owned)
+}
+
+/// Has a node suspect others soon, or late again.
+pub(super) async fn hasten(node: &RedisServer, hasty: bool) {
+    let millis = if hasty { HASTY_MILLIS } else { NODE_TIMEOUT_MILLIS };
+    must(node, &["CONFIG", "SET", "cluster-node-timeout", &millis.to_string()]).await;
 }
 
 /// Makes every node known to every other, without waiting for gossip.

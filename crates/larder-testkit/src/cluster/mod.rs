@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use self::form::RedisClusterBuilder;
+use self::form::hasten;
 pub use self::migration::Migration;
 use self::view::{Member, View};
 use crate::replication::{cut, in_step, restore};
@@ -25,8 +26,8 @@ const ORDER_AGAIN: Duration = Duration::from_secs(6);
 /// A Redis Cluster of this test's own: three primaries with a third of the slots each, and a replica for each, all on
 /// free ports of 127.0.0.1.
 ///
-/// Its nodes are [`RedisServer`]s, and die with it. A node that is silent for a second is taken for dead; slots without
-/// an owner that lives leave the others in service.
+/// Its nodes are [`RedisServer`]s, and die with it. A node that is silent for three seconds is taken for dead, for one
+/// while a failover is waited for; slots without an owner that lives leave the others in service.
 ///
 /// Every method that asks the cluster asks all nodes that run, and believes the one with the newest knowledge.
 pub struct RedisCluster {
@@ -235,10 +236,14 @@ impl RedisCluster {
         let slot = self.slot_of(key).await;
         let old = self.owner(slot).await;
         let heir = self.heir(old).await;
+        let others = || self.running().filter(|node| node.port() != old.port());
+        for node in others() {
+            hasten(node, true).await;
+        }
         stop(old);
         // Nothing can come from the old one any more, and the heir may be asked to follow another.
         restore(heir).await;
-        until("a replica to take over", || async {
+        let new = until("a replica to take over", || async {
             let view = self.settled().await?;
             let owner = view.owner(slot).ok_or_else(|| format!("slot {slot} has no owner"))?;
             if owner.port == old.port() {
@@ -246,7 +251,11 @@ impl RedisCluster {
             }
             self.node(owner)
         })
-        .await
+        .await;
+        for node in others() {
+            hasten(node, false).await;
+        }
+        new
     }
 
     /// The running replica of `primary`, by what it says of itself.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use larder::Epoch;
 use larder_testkit::wait_for;
 
 use crate::rows;
@@ -26,14 +27,33 @@ pub(crate) async fn all_is_well(trial: &Trial) {
     }
     // What is loaded now is a hit for everybody.
     for (origin, key) in [(0, "row:0:0"), (1, "page:1"), (2, "row:3:5")] {
-        let token = trial.write(origin, key).await;
-        // Loaded by this node, or by another one that was refreshing it: the ledger sees to it that it is as new.
-        let outcome = trial.read(origin, key, token).await;
-        assert!(["miss", "hit"].contains(&&*outcome), "{key} was invalidated: {outcome}");
+        // Nobody may be refreshing it: what he brings would be as new, and no miss.
+        idle(trial).await;
+        let token = delivered(trial, origin, key).await;
+        assert_eq!(trial.read(origin, key, Some(token)).await, "miss", "{key} was invalidated");
+        let token = Some(token);
         for node in 0..trial.nodes.len() {
             wait_for(SOON, "a hit on every node", async || trial.read(node, key, token).await == "hit").await;
         }
     }
+}
+
+/// No load is under way on any node.
+async fn idle(trial: &Trial) {
+    for node in &trial.nodes {
+        wait_for(SOON, "every load to have ended", async || node.is_idle().await).await;
+    }
+}
+
+/// Writes, and invalidates until that is delivered; answers its token.
+async fn delivered(trial: &Trial, node: usize, selector: &str) -> Epoch {
+    let mut token = None;
+    wait_for(SOON, "an invalidation to be delivered", async || {
+        token = trial.write(node, selector).await;
+        token.is_some()
+    })
+    .await;
+    token.expect("it was delivered")
 }
 
 /// Nothing is on its way any more, and every node has read what any of them has written before this.
@@ -43,18 +63,12 @@ async fn in_step(trial: &Trial) {
         trial.well(node).await;
     }
     for node in 0..trial.nodes.len() {
-        let mut token = None;
-        wait_for(SOON, "an invalidation to be delivered", async || {
-            token = trial.write(node, rows::NOBODY).await;
-            token.is_some()
-        })
-        .await;
-        tokens.push(token);
+        tokens.push(delivered(trial, node, rows::NOBODY).await);
     }
     for node in 0..trial.nodes.len() {
         for token in &tokens {
             wait_for(SOON, "every node to have come as far", async || {
-                trial.read(node, &rows::all()[0], *token).await != "bypass"
+                trial.read(node, &rows::all()[0], Some(*token)).await != "bypass"
             })
             .await;
         }

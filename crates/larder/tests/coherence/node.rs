@@ -27,6 +27,8 @@ pub(crate) struct Health {
     pub(crate) state: String,
     pub(crate) pending: usize,
     pub(crate) position: Option<Epoch>,
+    /// How often a part of the log went by unseen.
+    pub(crate) gaps: u64,
 }
 
 /// A value as a reader got it.
@@ -68,7 +70,7 @@ impl Node {
     /// A health probe; `None`: the process is gone.
     pub(crate) async fn health(&self) -> Option<Health> {
         let answer = self.ask("health").await?;
-        let [status, state, pending, position] = answer.split(' ').collect::<Vec<_>>()[..] else {
+        let [status, state, pending, position, gaps] = answer.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{answer}")
         };
         Some(Health {
@@ -76,7 +78,13 @@ impl Node {
             state: state.to_owned(),
             pending: pending.parse().unwrap(),
             position: position.parse().ok(),
+            gaps: gaps.parse().unwrap(),
         })
+    }
+
+    /// Has every load let go of everything?
+    pub(crate) async fn is_idle(&self) -> bool {
+        self.ask("idle").await.expect("the node lives") == "idle"
     }
 
     /// Hits so far: from memory, from Redis.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use larder::units::{HOUR, SECOND};
 use larder::{
     Arrival, BreakerOptions, Cache, Claim, Delivery, Epoch, Fill, Flown, Found, Json, Lead, LookedUp,
-    Namespace, Outcome, Policy, Selector, redis::Redis,
+    Namespace, Outcome, Policy, Selector, Turn, redis::Redis,
 };
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::processes::wire::Caller;
 use crate::rows;
-use crate::trial::{DISCONNECTED_TTL, STALE_WINDOW};
+use crate::trial::{DISCONNECTED_TTL, FAILURES, STALE_WINDOW};
 
 /// How often something is tried before it is a failure.
 const ATTEMPTS: usize = 100;
@@ -49,7 +49,7 @@ impl Server {
         let database = Arc::new(Caller::over(TcpStream::connect(database).await.unwrap()));
         let cache = Cache::builder()
             .remote(Redis::at(redis))
-            .breaker(BreakerOptions { failures: 5, open_for: SECOND })
+            .breaker(BreakerOptions { failures: FAILURES, open_for: SECOND })
             .disconnected_ttl(DISCONNECTED_TTL)
             .build()
             .await
@@ -80,7 +80,12 @@ impl Server {
                 let missed = self.rows.get((u64::MAX, u64::MAX)).await.is_none();
                 Ok(if missed { "missed" } else { "found" }.to_owned())
             }
+            ["breaker"] => Ok(format!("{:?}", self.cache.health().remote.unwrap().breaker)),
             ["why"] => Ok(format!("{:?}", self.cache.health())),
+            ["idle"] => {
+                let stats = self.cache.stats();
+                Ok(if stats.flights + stats.leases == 0 { "idle" } else { "busy" }.to_owned())
+            }
             ["awake"] => Ok(self.awake().await),
             ["hits"] => {
                 let stats = self.cache.stats();
@@ -104,12 +109,13 @@ impl Server {
         "still asleep".to_owned()
     }
 
-    /// What a health probe shows, as far as tests ask: status, state, own invalidations on their way, position.
+    /// What a health probe shows, as far as tests ask: status, state, own invalidations on their way, position, gaps.
     fn health(&self) -> String {
         let health = self.cache.health();
         let log = health.remote.unwrap().log;
         let position = log.position.unwrap_or_else(|| "-".to_owned());
-        format!("{} {} {} {position}", health.status, log.state.as_str(), log.pending_invalidations)
+        let (state, pending) = (log.state.as_str(), log.pending_invalidations);
+        format!("{} {state} {pending} {position} {}", health.status, log.gaps)
     }
 
     async fn fetch(self: &Arc<Self>, key: &str, token: Option<Epoch>) -> Answer {
@@ -174,10 +180,19 @@ impl Server {
                     self.refresh(page, lead);
                     answer(found)
                 }
-                LookedUp::Nothing(lead) => answer(self.fill(page, lead).await?),
+                LookedUp::Nothing(lead) => answer(self.in_turn(page, lead).await?),
             };
         }
         Err(format!("{ATTEMPTS} loads of others, none of them good"))
+    }
+
+    /// Waits for the load's turn, its lease above all, and loads.
+    async fn in_turn(&self, page: u64, lead: Lead<String>) -> Result<Found<String>, String> {
+        match lead.turn().await {
+            Turn::Found(found) => Ok(found),
+            Turn::Load(lead) => self.fill(page, lead).await,
+            Turn::Overloaded(_) => Err("too many loads, where there is no limit".to_owned()),
+        }
     }
 
     async fn fill(&self, page: u64, mut lead: Lead<String>) -> Result<Found<String>, String> {
@@ -192,7 +207,7 @@ impl Server {
         self.pages.refresh_in_background(&key, async move {
             if let LookedUp::Nothing(lead) = lead.look_up().await {
                 // Whoever reads next tries again.
-                let _ = server.fill(page, lead).await;
+                let _ = server.in_turn(page, lead).await;
             }
         });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::{Moment, Runtime, TokioRuntime};
-use larder_testkit::{Fault, FaultProxy, RedisServer};
+use larder_testkit::{Fault, FaultProxy, RedisServer, wait_for, wait_until};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::chance::Chance;
@@ -19,10 +19,21 @@ use crate::{database, rows, workload};
 pub(crate) const DISCONNECTED_TTL: Duration = Duration::from_secs(3);
 pub(crate) const STALE_WINDOW: Duration = Duration::from_secs(2);
 
+/// Reads of Redis that may fail before a node asks no more for a while.
+pub(crate) const FAILURES: u32 = 5;
+
 const NODES: usize = 3;
 /// How long a node may take to be well again: connections are tried anew after two seconds at the most, and an
 /// invalidation is sent again after five.
 const WELL: Duration = Duration::from_secs(20);
+
+/// In every command of the log, and in none for a value.
+pub(crate) const LOG: &[u8] = b"{larder}:log";
+/// After this much time an invalidation is in force everywhere, in seconds, and reads have shown it.
+const LATE: f64 = 3.4;
+/// Reads and writes while the workload goes on, at the least: a trial that stands still proves nothing.
+const READS: u64 = 1000;
+const WRITES: u64 = 30;
 
 /// Trials at one time. More, and what happens when is a matter of who gets a processor.
 static ROOM: Semaphore = Semaphore::const_new(2);
@@ -41,6 +52,8 @@ pub(crate) struct Trial {
     started: usize,
     database: SocketAddr,
     workload: Option<Workload>,
+    /// What had been counted when the writers ended.
+    written: Option<Tally>,
     _room: SemaphorePermit<'static>,
 }
 
@@ -101,9 +114,15 @@ impl Trial {
             started: NODES,
             database,
             workload,
+            written: None,
             _room: room,
         };
         trial.under_load(1.0).await;
+        wait_until(WELL, "the workload to be at work", || {
+            let Tally { reads, writes, .. } = trial.ledger.tally();
+            reads > READS && writes > WRITES
+        })
+        .await;
         trial.report("warm").await;
         trial
     }
@@ -116,11 +135,23 @@ impl Trial {
     /// Prints how things stand.
     pub(crate) async fn report(&self, when: &str) {
         let now = self.runtime.now().since(self.began);
-        let Tally { reads, said, hits, stale, bypassed, loads, writes, delivered, queued } =
-            self.ledger.tally();
+        let Tally {
+            reads,
+            said,
+            hits,
+            stale,
+            bypassed,
+            loads,
+            writes,
+            delivered,
+            queued,
+            by_reached,
+            by_late,
+        } = self.ledger.tally();
         println!(
-            "{} {:>5} ms {when}: {reads} reads ({hits} hits, {stale} stale, {bypassed} bypassed of {said}), \
-             {loads} loads, {writes} writes ({delivered} delivered, {queued} queued)",
+            "{} {:>5} ms {when}: {reads} reads ({hits} hits, {stale} stale, {bypassed} bypassed of {said}; \
+             {by_reached} judged by (b), {by_late} by (c)), {loads} loads, {writes} writes ({delivered} delivered, \
+             {queued} queued)",
             self.name,
             now.as_millis(),
         );
@@ -135,6 +166,66 @@ impl Trial {
         if let Some(workload) = &mut self.workload {
             workload.on(&self.nodes[place], &self.chance);
         }
+    }
+
+    /// The nodes but the first hear nothing of the log any more, until they [`listen`](Self::listen).
+    pub(crate) fn deafen(&self) {
+        for proxy in &self.proxies[1..] {
+            proxy.set_where(LOG, Fault::BlackHole);
+        }
+    }
+
+    /// All connections begin anew: nothing arrives of what was held back.
+    pub(crate) fn listen(&self) {
+        self.set_all(Fault::Reset);
+        self.set_all(Fault::None);
+    }
+
+    /// Ends the writers and has one node invalidate everything: no later record tells of what is lost from here on. Reads go
+    /// on.
+    pub(crate) async fn last_words(&mut self, speaker: usize) {
+        self.report("last words").await;
+        if let Some(workload) = &mut self.workload {
+            workload.end_writing().await;
+        }
+        self.written = Some(self.ledger.tally());
+        for selector in ["page:*", "row:*"] {
+            let said = async || self.write(speaker, selector).await.is_some();
+            wait_for(WELL, "the last words to be delivered", said).await;
+        }
+    }
+
+    /// The readers go on until whatever was invalidated is in force everywhere, heard or not. Answers what was counted
+    /// meanwhile.
+    pub(crate) async fn until_late(&self) -> Tally {
+        let before = self.ledger.tally();
+        self.under_load(LATE).await;
+        self.ledger.tally().since(&before)
+    }
+
+    /// What was counted while the workload went on for so many seconds.
+    pub(crate) async fn during(&self, seconds: f64) -> Tally {
+        let before = self.ledger.tally();
+        self.under_load(seconds).await;
+        self.ledger.tally().since(&before)
+    }
+
+    /// How often parts of the log went by unseen, on all nodes together.
+    pub(crate) async fn gaps(&self) -> u64 {
+        let mut gaps = 0;
+        for node in &self.nodes {
+            gaps += node.health().await.expect("the node lives").gaps;
+        }
+        gaps
+    }
+
+    /// Hits from Redis so far, on each node.
+    pub(crate) async fn hits_from_redis(&self) -> Vec<u64> {
+        let mut hits = Vec::new();
+        for node in &self.nodes {
+            hits.push(node.hits().await.1);
+        }
+        hits
     }
 
     /// Ends the workload: from here on only the scenario reads and writes.
@@ -212,11 +303,14 @@ impl Trial {
     pub(crate) async fn end(mut self, least: u64) {
         self.report("to be ended").await;
         self.calm().await;
+        let Tally { reads, writes, by_reached, .. } = self.ledger.tally();
+        assert!(reads > READS && writes > WRITES, "{reads} reads, {writes} writes: nothing goes on");
+        assert!(by_reached > 0, "no node was ever known to have what another one has invalidated");
         ending::all_is_well(&self).await;
         self.report("well").await;
         let violations = self.ledger.violations();
         assert!(violations.is_empty(), "{}, seed {}: {}", self.name, self.seed, violations.join("\n"));
-        let Tally { hits, said, .. } = self.ledger.tally();
+        let Tally { hits, said, .. } = self.written.unwrap_or(self.ledger.tally());
         assert!(hits * 100 >= said * least, "{hits} hits of {said} reads: a cache that is of no use");
     }
 }

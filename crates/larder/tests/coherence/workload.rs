@@ -31,7 +31,8 @@ const TOKENS: usize = 8;
 
 pub(crate) struct Workload {
     shared: Arc<Shared>,
-    tasks: JoinSet<()>,
+    readers: JoinSet<()>,
+    writers: JoinSet<()>,
 }
 
 /// What all tasks share.
@@ -41,6 +42,7 @@ struct Shared {
     keys: Vec<String>,
     tokens: Mutex<VecDeque<Epoch>>,
     stop: AtomicBool,
+    stop_writing: AtomicBool,
 }
 
 impl Workload {
@@ -51,22 +53,32 @@ impl Workload {
             keys: rows::all(),
             tokens: Mutex::default(),
             stop: AtomicBool::new(false),
+            stop_writing: AtomicBool::new(false),
         });
-        Workload { shared, tasks: JoinSet::new() }
+        Workload { shared, readers: JoinSet::new(), writers: JoinSet::new() }
     }
 
     /// Begins on `node`; what is asked follows from `chance`.
     pub(crate) fn on(&mut self, node: &Arc<Node>, chance: &Chance) {
-        self.tasks.spawn(self.shared.clone().write(node.clone(), chance.branch()));
+        self.writers.spawn(self.shared.clone().write(node.clone(), chance.branch()));
         for _ in 0..READERS {
-            self.tasks.spawn(self.shared.clone().read(node.clone(), chance.branch()));
+            self.readers.spawn(self.shared.clone().read(node.clone(), chance.branch()));
         }
     }
 
     /// Ends it, and waits for what is under way.
-    pub(crate) async fn end(self) {
+    pub(crate) async fn end(mut self) {
+        self.end_writing().await;
         self.shared.stop.store(true, Ordering::Release);
-        self.tasks.join_all().await;
+        self.readers.join_all().await;
+    }
+
+    /// Nothing is written any more, and what was under way is done; reads go on.
+    pub(crate) async fn end_writing(&mut self) {
+        self.shared.stop_writing.store(true, Ordering::Release);
+        while let Some(writer) = self.writers.join_next().await {
+            writer.unwrap();
+        }
     }
 }
 
@@ -80,8 +92,11 @@ impl Shared {
     }
 
     async fn write(self: Arc<Self>, node: Arc<Node>, chance: Chance) {
-        while self.goes_on() {
+        loop {
             self.pause(&chance, WRITE_PAUSE).await;
+            if self.stop_writing.load(Ordering::Acquire) {
+                return;
+            }
             let (selector, hard) = (rows::selector(&chance), chance.percent(HARD));
             let Some(written) = write(&self.ledger, &node, &selector, hard).await else { return };
             if let Some(token) = written {

@@ -12,6 +12,9 @@ use super::wire::{self, Caller};
 /// Names the address at which a process finds who asks it.
 const HUB: &str = "LARDER_TEST_HUB";
 
+/// How long a process may take to begin: far longer than it does.
+const BEGUN: Duration = Duration::from_secs(60);
+
 pub(crate) struct Peer {
     caller: Caller,
     /// `None`: killed.
@@ -22,14 +25,19 @@ impl Peer {
     /// Starts a process that runs the test `entry` and nothing else. There [`answer_hub`] serves whoever has started it.
     pub(crate) async fn start(entry: &str) -> Self {
         let hub = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let process = ChildProcess::spawn(
+        let mut process = ChildProcess::spawn(
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", entry, "--nocapture"])
                 .env(HUB, hub.local_addr().unwrap().to_string())
                 .stdout(Stdio::null()),
         )
         .unwrap();
-        let (stream, _) = hub.accept().await.unwrap();
+        let (stream, _) = tokio::select! {
+            accepted = hub.accept() => accepted.unwrap(),
+            () = wait_until(BEGUN, "a process to begin, or to end", || process.has_ended()) => {
+                panic!("the process has ended before it asked who wants something of it")
+            },
+        };
         Peer { caller: Caller::over(stream), process: Mutex::new(Some(process)) }
     }
 

@@ -1,5 +1,7 @@
 //! Bytes in Redis that are not what was written there.
 
+use larder::units::HOUR;
+use larder::{Policy, redis::Redis};
 use larder_testkit::{RedisServer, Reply};
 
 use super::support::{Process, Source};
@@ -10,7 +12,13 @@ const NAME: &str = "larder:row:a";
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_or_foreign_bytes_in_redis_are_a_counted_miss_and_are_replaced() {
     let (server, source) = (RedisServer::start().await, Source::default());
-    let first = Process::start(&server.url(), &source).await;
+    let policy = Policy::ttl(HOUR);
+    let start = async || {
+        let process = Process::patient(Redis::at(server.url()), &source, &policy).await;
+        process.settled().await;
+        process
+    };
+    let first = start().await;
     first.read("a").await;
     first.stored(1).await;
     let good = server.command(&["GET", NAME]).await.unwrap().bytes().unwrap().to_vec();
@@ -37,7 +45,7 @@ async fn damaged_or_foreign_bytes_in_redis_are_a_counted_miss_and_are_replaced()
             None => server.command(&["RPUSH", NAME, "x"]).await.unwrap(),
             Some(bytes) => server.command(&[b"SET", NAME.as_bytes(), bytes.as_slice()]).await.unwrap(),
         };
-        let process = Process::start(&server.url(), &source).await;
+        let process = start().await;
         let reads = source.reads();
         process.read("a").await;
         assert_eq!(source.reads(), reads + 1, "{what}: loaded");
@@ -47,7 +55,7 @@ async fn damaged_or_foreign_bytes_in_redis_are_a_counted_miss_and_are_replaced()
         process.stored(1).await;
         process.stop().await;
 
-        let next = Process::start(&server.url(), &source).await;
+        let next = start().await;
         next.read("a").await;
         assert_eq!((next.loads(), source.reads()), (0, reads + 1), "{what}: replaced by a good entry");
         next.stop().await;

@@ -12,5 +12,6 @@ mod lessons;
 mod lives;
 mod releases;
 mod restarts;
+mod rules;
 mod storms;
 mod support;

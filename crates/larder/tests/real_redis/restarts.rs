@@ -1,6 +1,7 @@
 //! Processes that end, servers that forget: nothing purged comes back, and no store is refused for ever.
 
-use larder::{Delivery, Selector};
+use larder::units::HOUR;
+use larder::{Delivery, Policy, Selector, redis::Redis};
 use larder_testkit::RedisServer;
 
 use super::support::{Process, Source};
@@ -42,8 +43,8 @@ async fn nothing_purged_comes_back_and_stores_go_on_whatever_redis_forgets() {
     for persistent in [false, true] {
         for loss in LOSSES {
             let server = RedisServer::builder().persistent(persistent).start().await;
-            let source = Source::default();
-            let first = Process::start(&server.url(), &source).await;
+            let (source, policy) = (Source::default(), Policy::ttl(HOUR));
+            let first = Process::patient(Redis::at(server.url()), &source, &policy).await;
             assert_eq!(first.read("a").await, 0);
             first.stored(1).await;
             let v1 = source.write();
@@ -55,14 +56,15 @@ async fn nothing_purged_comes_back_and_stores_go_on_whatever_redis_forgets() {
             assert_eq!(first.read("a").await, v1, "{loss:?}, same process");
             first.stop().await;
 
-            let second = Process::start(&server.url(), &source).await;
+            let second = Process::patient(Redis::at(server.url()), &source, &policy).await;
             second.settled().await;
             assert_eq!(second.read("a").await, v1, "{loss:?}, next process");
             // Whatever was lost, this process stores, and the one after it finds it.
             assert_eq!(second.read("b").await, v1);
             second.stored(1).await;
             second.stop().await;
-            let third = Process::start(&server.url(), &source).await;
+            let third = Process::patient(Redis::at(server.url()), &source, &policy).await;
+            third.settled().await;
             assert_eq!(third.read("b").await, v1);
             assert_eq!(third.loads(), 0, "{loss:?}, persistent {persistent}: stored and found");
             third.stop().await;

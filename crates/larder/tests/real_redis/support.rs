@@ -44,7 +44,7 @@ impl Held {
         self.0.send_replace(true);
     }
 
-    pub(crate) fn passed(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn passed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut door = self.0.subscribe();
         async move {
             // The sender lives as long as the test.

@@ -1,6 +1,7 @@
 //! What goes wrong while the rounds go on, when, and how it is known to be over.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,11 +97,36 @@ impl Faults<'_> {
                 return Ok(());
             }
             say(&format!("after {} rounds: {}", at(*percent), fault.about()));
+            let before = self.done();
             self.make(*fault).await.map_err(|why| format!("{}: {why}", fault.about()))?;
             self.healed().await.map_err(|why| format!("{}, and {HEALED:?} later {why}", fault.about()))?;
+            // A quick machine may have come as far as it was let before anything went wrong.
+            if self.done() == before && before < next && !self.field.is_over() {
+                return Err(format!("{}: no round was done meanwhile", fault.about()));
+            }
+        }
+        if own && !self.field.is_over() {
+            let (queued, gaps) = (self.field.counts.queued.load(Ordering::Relaxed), self.gaps().await);
+            if queued + gaps == 0 {
+                return Err("Redis was emptied and killed, and no node has noticed".to_owned());
+            }
         }
         self.field.allowed.send_replace(u32::MAX);
         Ok(())
+    }
+
+    fn done(&self) -> u32 {
+        *self.field.done.borrow()
+    }
+
+    /// How often a part of the log went by unseen, on all nodes together.
+    async fn gaps(&self) -> u64 {
+        let mut gaps = 0;
+        for node in &self.field.nodes {
+            let health = self.health(node.place()).await.unwrap_or_default();
+            gaps += health["remote"]["log"]["gaps"].as_u64().unwrap_or_default();
+        }
+        gaps
     }
 
     async fn until_done(&self, rounds: u32) {
@@ -166,12 +192,14 @@ impl Faults<'_> {
     }
 
     async fn follows(&self, place: Place) -> bool {
-        let health = admin(place, "/health", self.admin_token.as_deref()).await;
-        let health = health.ok().and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
-        health.is_some_and(|health| {
+        self.health(place).await.is_some_and(|health| {
             let log = &health["remote"]["log"];
             log["state"] == "following" && log["pending_invalidations"] == 0
         })
+    }
+    async fn health(&self, place: Place) -> Option<serde_json::Value> {
+        let health = admin(place, "/health", self.admin_token.as_deref()).await;
+        serde_json::from_slice(&health.ok()?).ok()
     }
 }
 

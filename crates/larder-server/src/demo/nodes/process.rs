@@ -42,6 +42,11 @@ impl Process {
         let _ = self.child.kill().await;
     }
 
+    /// Its number, while it runs.
+    pub(super) fn number(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub(super) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

@@ -15,6 +15,8 @@ use crate::exit::{Failure, chain};
 /// How long a server may take to answer its first command, and any command.
 const LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
+/// Names the server to start, where it is not on the path.
+const PROGRAM: &str = "LARDER_REDIS_SERVER";
 /// Ports tried for a server of our own.
 const PORTS: u16 = 50;
 /// Keys deleted in one step.
@@ -58,7 +60,9 @@ impl Redis {
     }
 
     async fn start(folder: &Path) -> Result<Self, Failure> {
-        let Some(program) = ["redis-server", "valkey-server"].iter().find_map(|name| find(name)) else {
+        let named = std::env::var_os(PROGRAM).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let known = || ["redis-server", "valkey-server"].iter().find_map(|name| find(name));
+        let Some(program) = named.or_else(known) else {
             return Err(Failure::unavailable("--nodes", &NoServer));
         };
         // Below the ports that the system gives to outgoing connections: while the server is down nobody else gets it.
@@ -94,7 +98,11 @@ impl Redis {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = Process::spawn(&mut command).map_err(|e| chain(&e))?;
         let mut waited = Duration::ZERO;
-        while self.ask(Cmd::new().arg("PING")).await.is_err() {
+        // Whoever else answers at this port is not ours to be emptied.
+        loop {
+            if self.number().await.is_some_and(|number| process.number() == Some(number)) {
+                break;
+            }
             if process.has_ended() || waited > LIMIT {
                 return Err("redis-server does not answer".to_owned());
             }
@@ -168,6 +176,13 @@ impl Redis {
         Ok(killed == 1)
     }
 
+    /// The number of the process that answers.
+    async fn number(&self) -> Option<u32> {
+        let mut connection = self.connection().await.ok()?;
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await.ok()?;
+        process_id(&info)
+    }
+
     async fn ask(&self, command: &Cmd) -> Result<Value, RedisError> {
         command.query_async(&mut self.connection().await?).await
     }
@@ -176,6 +191,10 @@ impl Redis {
         let client = redis::Client::open(self.url.as_str())?;
         client.get_multiplexed_async_connection().await
     }
+}
+
+fn process_id(info: &str) -> Option<u32> {
+    info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok())
 }
 
 /// The number of a connection that waits in XREAD under the name that `larder-redis` gives its connections.
@@ -193,6 +212,21 @@ fn find(program: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ports are tried from one that follows from our process: another check, or anybody's server, may be there, and answers.
+    /// What is ours is emptied later on.
+    #[tokio::test]
+    async fn a_server_of_somebody_else_at_the_same_port_is_not_taken_for_ours() {
+        let theirs = larder_testkit::RedisServer::start().await;
+        theirs.command(&["SET", "mine", "kept"]).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let program = std::env::var_os(PROGRAM).map(PathBuf::from).or_else(|| find("redis-server")).unwrap();
+        let own = Own { program, port: theirs.port(), folder: folder.path().to_owned(), process: None };
+        let mut redis = Redis { url: theirs.url(), own: Some(own) };
+        assert!(redis.launch().await.is_err());
+        assert!(redis.own.unwrap().process.is_none());
+        assert_eq!(process_id("a:1\r\nprocess_id:77\r\nb:2"), Some(77));
+    }
 
     #[test]
     fn only_a_waiting_connection_of_ours_is_a_follower() {

@@ -18,12 +18,13 @@ const SOON: Duration = Duration::from_secs(10);
 async fn sentinels_replace_a_dead_primary() {
     let room = trial::room().await;
     let servers = RedisSentinel::start().await;
-    let trial = Trial::at("sentinel, killed", servers.url(), room).await;
+    let mut trial = Trial::at("sentinel, killed", servers.url(), room).await;
     trial.ledger.losing();
     trial.under_load(0.3).await;
     servers.fail_over().await;
     trial.ledger.lost();
-    trial.under_load(1.5).await;
+    trial.last_words(1).await;
+    trial.until_late().await;
     trial.end(20).await;
 }
 
@@ -33,11 +34,12 @@ async fn sentinels_replace_a_dead_primary() {
 async fn sentinels_replace_a_primary_that_had_more_than_its_heir_and_comes_back() {
     let room = trial::room().await;
     let servers = RedisSentinel::start().await;
-    let trial = Trial::at("sentinel, deposed", servers.url(), room).await;
+    let mut trial = Trial::at("sentinel, deposed", servers.url(), room).await;
     trial.ledger.losing();
     servers.cut_replication().await;
     trial.stop(2);
-    trial.under_load(1.0).await;
+    let during = trial.during(1.0).await;
+    assert!(during.delivered > 5, "these are to be lost: {during:?}");
     servers.depose().await;
     trial.go_on(2).await;
     trial.under_load(0.5).await;
@@ -45,7 +47,8 @@ async fn sentinels_replace_a_primary_that_had_more_than_its_heir_and_comes_back(
     trial.under_load(0.5).await;
     servers.rejoin_old().await;
     trial.ledger.lost();
-    trial.under_load(1.0).await;
+    trial.last_words(1).await;
+    trial.until_late().await;
     trial.end(20).await;
 }
 
@@ -54,12 +57,13 @@ async fn sentinels_replace_a_primary_that_had_more_than_its_heir_and_comes_back(
 async fn a_cluster_replaces_the_node_that_has_the_log() {
     let room = trial::room().await;
     let cluster = RedisCluster::start().await;
-    let trial = Trial::at("cluster, killed", cluster.url(), room).await;
+    let mut trial = Trial::at("cluster, killed", cluster.url(), room).await;
     trial.ledger.losing();
     trial.under_load(0.3).await;
     cluster.fail_over(STATE).await;
     trial.ledger.lost();
-    trial.under_load(1.5).await;
+    trial.last_words(1).await;
+    trial.until_late().await;
     trial.end(30).await;
 }
 
@@ -69,18 +73,20 @@ async fn a_cluster_replaces_the_node_that_has_the_log() {
 async fn a_cluster_replaces_a_node_that_had_more_of_the_log_than_its_heir() {
     let room = trial::room().await;
     let cluster = RedisCluster::start().await;
-    let trial = Trial::at("cluster, deposed", cluster.url(), room).await;
+    let mut trial = Trial::at("cluster, deposed", cluster.url(), room).await;
     trial.ledger.losing();
     cluster.cut_replication(STATE).await;
     trial.stop(2);
-    trial.under_load(1.0).await;
+    let during = trial.during(1.0).await;
+    assert!(during.delivered > 5, "these are to be lost: {during:?}");
     let old = cluster.primary_of(STATE).await;
     cluster.depose(STATE).await;
     trial.go_on(2).await;
     old.resume();
     cluster.settle().await;
     trial.ledger.lost();
-    trial.under_load(1.0).await;
+    trial.last_words(1).await;
+    trial.until_late().await;
     trial.end(30).await;
 }
 

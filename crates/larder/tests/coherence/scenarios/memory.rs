@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use larder_testkit::{Fault, RedisServer, Reply};
 
-use super::network::LOG;
-use crate::trial::Trial;
+use crate::trial::{LOG, Trial};
 
 /// Everything is deleted, again and again: log, stamps and values.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_flushed() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("flushall", &server, 0).await;
+    let mut trial = Trial::on("flushall", &server, 0).await;
     for _ in 0..12 {
         server.flush_all().await;
         trial.under_load(0.05 + 0.001 * seconds(trial.chance.below(500))).await;
     }
+    trial.deafen();
+    trial.last_words(0).await;
+    server.flush_all().await;
+    trial.listen();
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "nobody can be told any more: {late:?}");
     trial.end(40).await;
 }
 
@@ -26,16 +31,25 @@ const SLOW: Fault = Fault::Latency(Duration::from_millis(70));
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_is_trimmed_to_nothing() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("trimmed", &server, 0).await;
+    let mut trial = Trial::on("trimmed", &server, 0).await;
     for proxy in &trial.proxies {
         proxy.set_where(LOG, SLOW);
     }
+    let trim =
+        async || server.command(&["XTRIM", "{larder}:log", "MAXLEN", "0"]).await.unwrap().int().unwrap();
+    let (before, mut trimmed) = (trial.gaps().await, 0);
     for _ in 0..150 {
-        let trimmed = server.command(&["XTRIM", "{larder}:log", "MAXLEN", "0"]).await.unwrap();
-        assert!(trimmed.int().is_some(), "{trimmed:?}");
+        trimmed += trim().await;
         trial.under_load(0.001 * seconds(trial.chance.below(50))).await;
     }
-    trial.set_all(Fault::None);
+    trial.deafen();
+    trial.last_words(0).await;
+    trimmed += trim().await;
+    trial.listen();
+    trial.until_late().await;
+    let gaps = trial.gaps().await - before;
+    println!("trimmed: {trimmed} records, {gaps} gaps");
+    assert!(trimmed > 30 && gaps > 0, "{trimmed} records were taken away, {gaps} times it was noticed");
     trial.end(40).await;
 }
 
@@ -64,17 +78,26 @@ async fn everybody_who_knew_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_the_log_are_evicted() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("log evicted", &server, 0).await;
+    let mut trial = Trial::on("log evicted", &server, 0).await;
     for proxy in &trial.proxies {
         proxy.set_where(LOG, SLOW);
     }
     let keys = ["{larder}:log", "{larder}:state", "{larder}:old"];
+    let before = trial.gaps().await;
     for _ in 0..30 {
         let (one, other) = (trial.chance.one_of(&keys), trial.chance.one_of(&keys));
         server.command(&["UNLINK", one, other]).await.unwrap();
         trial.under_load(0.001 * seconds(trial.chance.below(250))).await;
     }
-    trial.set_all(Fault::None);
+    trial.deafen();
+    trial.last_words(0).await;
+    server.command(&[&["UNLINK"], &keys[..]].concat()).await.unwrap();
+    trial.listen();
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "nobody can be told any more: {late:?}");
+    let gaps = trial.gaps().await - before;
+    println!("log evicted: {gaps} gaps");
+    assert!(gaps > 3, "{gaps} times it was noticed that the log was gone");
     trial.end(40).await;
 }
 
@@ -96,6 +119,7 @@ async fn under_pressure(policy: &'static str) {
     let server =
         RedisServer::builder().arg(["--maxmemory-policy", policy, "--maxmemory-samples", "1"]).start().await;
     let trial = Trial::on(policy, &server, FILLING).await;
+    let before = trial.gaps().await;
     let roomy = number(&server, "used_memory").await;
     let room = (roomy - 1_000_000).to_string();
     server.command(&["CONFIG", "SET", "maxmemory", &room]).await.unwrap();
@@ -103,6 +127,9 @@ async fn under_pressure(policy: &'static str) {
     let evicted = number(&server, "evicted_keys").await;
     println!("{policy}: {evicted} keys evicted, room for {room} bytes");
     assert!(evicted > 50, "{evicted} keys were evicted");
+    let gaps = trial.gaps().await - before;
+    println!("{policy}: {gaps} gaps");
+    assert!(gaps > 0, "the log was among what was evicted");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     trial.end(30).await;
 }
@@ -112,12 +139,10 @@ async fn under_pressure(policy: &'static str) {
 async fn redis_is_full() {
     let server = RedisServer::start().await;
     let trial = Trial::on("full", &server, 0).await;
-    let before = trial.ledger.tally();
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
-    trial.under_load(2.5).await;
-    let during = trial.ledger.tally();
-    assert!(during.queued > before.queued + 10, "appends failed: {during:?}");
-    assert!(during.hits > before.hits + 100, "reads went on: {during:?}");
+    let during = trial.during(2.5).await;
+    assert!(during.queued > 10, "appends failed: {during:?}");
+    assert!(during.hits > 100, "reads went on: {during:?}");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     trial.under_load(1.0).await;
     trial.end(50).await;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use larder_testkit::{Fault, RedisServer};
+use larder_testkit::{Fault, RedisServer, wait_for};
 
-use crate::trial::Trial;
+use crate::trial::{FAILURES, LOG, Trial};
 
-/// In every command of the log, and in none for a value.
-pub(super) const LOG: &[u8] = b"{larder}:log";
+/// Long enough for anything that happens at all.
+const SOON: Duration = Duration::from_secs(10);
 /// The beginnings of values' keys, which no command of the log has.
 const VALUES: &[u8] = b"\r\nlarder:";
 
@@ -16,12 +16,26 @@ const VALUES: &[u8] = b"\r\nlarder:";
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_out_of_reach_while_values_flow() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("log black-holed", &server, 0).await;
+    let mut trial = Trial::on("log black-holed", &server, 0).await;
     for proxy in &trial.proxies[..2] {
         proxy.set_where(LOG, Fault::BlackHole);
     }
-    trial.under_load(4.5).await;
-    assert!(trial.ledger.tally().queued > 0, "the log was out of reach");
+    let during = trial.during(2.0).await;
+    for node in &trial.nodes[..2] {
+        // More questions than the breaker lets fail.
+        for _ in 0..2 * FAILURES {
+            assert_eq!(node.ask("miss").await.as_deref(), Some("missed"));
+        }
+        assert_eq!(node.ask("breaker").await.as_deref(), Some("Closed"), "values flow");
+    }
+    assert!(during.queued > 0, "the log was out of reach: {during:?}");
+    trial.under_load(2.5).await;
+    trial.last_words(2).await;
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "two of them went by the time alone: {late:?}");
+    for (node, selector) in [(0, "row:2:*"), (1, "row:3:*")] {
+        assert!(trial.write(node, selector).await.is_none(), "it has something to say later");
+    }
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -33,14 +47,23 @@ async fn the_log_is_out_of_reach_while_values_flow() {
 async fn values_are_out_of_reach_while_the_log_flows() {
     let server = RedisServer::start().await;
     let trial = Trial::on("values black-holed", &server, 0).await;
-    let before = trial.ledger.tally();
     for proxy in &trial.proxies {
         proxy.set_where(VALUES, Fault::BlackHole);
     }
-    trial.under_load(3.5).await;
-    let during = trial.ledger.tally();
-    assert!(during.delivered > before.delivered + 10, "the log flowed: {during:?}");
-    assert!(during.hits > before.hits + 100, "memory was of use: {during:?}");
+    // What was on its way arrives.
+    trial.under_load(0.5).await;
+    let before = trial.hits_from_redis().await;
+    let during = trial.during(3.0).await;
+    assert_eq!(trial.hits_from_redis().await, before, "no value came from Redis");
+    for node in &trial.nodes {
+        wait_for(SOON, "the breaker to open", async || {
+            assert_eq!(node.ask("miss").await.as_deref(), Some("missed"));
+            node.ask("breaker").await.as_deref() == Some("Open")
+        })
+        .await;
+    }
+    assert!(during.delivered > 10, "the log flowed: {during:?}");
+    assert!(during.hits > 100, "memory was of use: {during:?}");
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -51,11 +74,14 @@ async fn values_are_out_of_reach_while_the_log_flows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_is_alone_for_a_while() {
     let server = RedisServer::start().await;
-    let trial = Trial::on("cut off", &server, 0).await;
+    let mut trial = Trial::on("cut off", &server, 0).await;
     trial.proxies[0].set(Fault::BlackHole);
-    trial.under_load(4.5).await;
-    let during = trial.ledger.tally();
+    let during = trial.during(4.5).await;
     assert!(during.queued > 0 && during.delivered > 10, "one was alone, and only one: {during:?}");
+    trial.last_words(1).await;
+    let late = trial.until_late().await;
+    assert!(late.by_late > 0, "it went by the time alone: {late:?}");
+    assert!(trial.write(0, "row:2:*").await.is_none(), "it has something to say when it is back");
     trial.proxies[0].set(Fault::None);
     trial.under_load(1.0).await;
     trial.end(50).await;
@@ -68,8 +94,8 @@ async fn answers_are_lost_and_requests_are_not() {
     let trial = Trial::on("half open", &server, 0).await;
     trial.proxies[0].set(Fault::HalfOpen);
     trial.proxies[1].set_where(LOG, Fault::HalfOpen);
-    trial.under_load(3.5).await;
-    assert!(trial.ledger.tally().queued > 0, "appends went unanswered");
+    let during = trial.during(3.5).await;
+    assert!(during.queued > 0, "appends went unanswered: {during:?}");
     trial.set_all(Fault::Reset);
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
@@ -81,6 +107,7 @@ async fn answers_are_lost_and_requests_are_not() {
 async fn networks_break_in_every_way_and_order() {
     let server = RedisServer::start().await;
     let trial = Trial::on("storm", &server, 0).await;
+    let before = trial.ledger.tally();
     for _ in 0..25 {
         let proxy = trial.chance.one_of(&trial.proxies);
         let some = trial.chance.one_of(&[LOG, VALUES]);
@@ -96,6 +123,8 @@ async fn networks_break_in_every_way_and_order() {
         }
         trial.under_load(0.25).await;
     }
+    let during = trial.ledger.tally().since(&before);
+    assert!(during.queued > 0, "something broke: {during:?}");
     trial.set_all(Fault::None);
     trial.under_load(1.0).await;
     trial.end(30).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use larder_testkit::RedisServer;
 use tokio::task::JoinSet;
 
+use crate::ledger::Tally;
 use crate::trial::Trial;
 use crate::{rows, workload};
 
@@ -15,10 +16,10 @@ async fn redis_stands_still_for_three_seconds() {
     let server = RedisServer::start().await;
     let trial = Trial::on("redis stopped", &server, 0).await;
     server.pause();
-    trial.under_load(3.0).await;
+    let during = trial.during(3.0).await;
+    assert!(during.queued > 0, "Redis was out of reach: {during:?}");
     server.resume();
     trial.under_load(1.5).await;
-    assert!(trial.ledger.tally().queued > 0, "Redis was out of reach");
     trial.end(50).await;
 }
 
@@ -65,23 +66,38 @@ async fn nodes_are_killed_and_replaced() {
 /// Redis is killed (SIGKILL) and comes back with everything it had acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_killed_and_comes_back_with_its_data() {
-    restarted(&RedisServer::builder().persistent(true).start().await, "restart, persistent").await;
+    let server = RedisServer::builder().persistent(true).start().await;
+    let (lineage, late) = restarted(&server, "restart, persistent").await;
+    assert_eq!(lineage, 3, "each time it went on with a new line of the same history");
+    assert!(late.by_reached > 0, "the last words were heard: {late:?}");
 }
 
 /// Redis is killed (SIGKILL) and comes back with nothing: what was acknowledged is lost, but so is all that it concerned.
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_killed_and_comes_back_empty() {
-    restarted(&RedisServer::start().await, "restart, empty").await;
+    let (lineage, late) = restarted(&RedisServer::start().await, "restart, empty").await;
+    assert_eq!(lineage, 0, "each time it began with nothing");
+    assert!(late.by_late > 0, "nobody can be told of the last words any more: {late:?}");
 }
 
-async fn restarted(server: &RedisServer, name: &'static str) {
-    let trial = Trial::on(name, server, 0).await;
+/// Kills Redis three times, once for a second, and the last time with the last words just said. Answers how many lines the log has left behind, and what
+/// was counted after the last time.
+async fn restarted(server: &RedisServer, name: &'static str) -> (usize, Tally) {
+    let mut trial = Trial::on(name, server, 0).await;
     server.restart().await;
     trial.under_load(1.5).await;
     server.kill();
-    trial.under_load(1.0).await;
-    assert!(trial.ledger.tally().queued > 0, "Redis was away");
+    let during = trial.during(1.0).await;
+    assert!(during.queued > 0, "Redis was away: {during:?}");
     server.restart().await;
     trial.under_load(1.5).await;
+    trial.deafen();
+    trial.last_words(0).await;
+    server.kill();
+    trial.listen();
+    server.restart().await;
+    let late = trial.until_late().await;
     trial.end(50).await;
+    let lineage = server.command(&["HGET", "{larder}:state", ".lineage"]).await.unwrap();
+    (String::from_utf8_lossy(lineage.bytes().expect("there is a log")).matches(',').count(), late)
 }
