@@ -11,7 +11,7 @@ use super::{Occasion, Reaction, check_name, refresh};
 use crate::cache::Cache;
 use crate::engine::{Delivery, Invalidated};
 use crate::event::Event;
-use crate::log::Epoch;
+use crate::log::{Epoch, Node};
 use crate::selector::Selector;
 
 /// The largest payload, as compact JSON.
@@ -132,8 +132,7 @@ impl Cache {
             left,
         });
         let effect = |selectors| move |invalidated| Effect { selectors, invalidated };
-        let line = self.engine.node.position().map(|position| position.line);
-        let token = token_of([&dropped, &expired].into_iter().flatten(), line);
+        let token = token_of([&dropped, &expired].into_iter().flatten(), &self.engine.node);
         let (dropped, expired) = (dropped.map(effect(drop.clone())), expired.map(effect(expire)));
         Ok(Published { handlers, failures, dropped, expired, refreshes, left, token })
     }
@@ -163,17 +162,12 @@ impl Cache {
     }
 }
 
-/// The newest of these, if all are delivered. On one line the greater position is the newer; of two lines, the one that was
-/// written to last: this node has reached both, so that is the line it stands on.
-fn token_of<'a>(all: impl Iterator<Item = &'a Invalidated> + Clone, line: Option<u64>) -> Option<Epoch> {
+/// The newest of these, if all are delivered.
+fn token_of<'a>(all: impl Iterator<Item = &'a Invalidated> + Clone, node: &Node) -> Option<Epoch> {
     if all.clone().any(|one| one.state == Delivery::Queued) {
         return None;
     }
-    newest(all.filter_map(|one| one.token), line)
-}
-
-fn newest(tokens: impl Iterator<Item = Epoch>, line: Option<u64>) -> Option<Epoch> {
-    tokens.max_by_key(|token| (Some(token.line) == line, token.at))
+    all.filter_map(|one| one.token).reduce(|newest, token| node.later(token, newest))
 }
 
 fn unique(selectors: impl IntoIterator<Item = Selector>) -> Vec<Selector> {
@@ -194,21 +188,4 @@ fn fits(payload: &Value) -> bool {
         }
     }
     serde_json::to_writer(Room(MAX_PAYLOAD_BYTES), payload).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new line may begin at a smaller position: its server's clock may be behind.
-    #[test]
-    fn of_two_lines_the_token_of_the_one_written_to_last_is_the_newer() {
-        let (old, new) = (Epoch { line: 1, at: 900 }, Epoch { line: 2, at: 5 });
-        for tokens in [[old, new], [new, old]] {
-            assert_eq!(newest(tokens.into_iter(), Some(2)), Some(new));
-        }
-        let earlier = Epoch { line: 1, at: 899 };
-        assert_eq!(newest([old, earlier].into_iter(), Some(1)), Some(old));
-        assert_eq!(newest(std::iter::empty(), Some(1)), None);
-    }
 }
