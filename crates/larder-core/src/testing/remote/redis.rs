@@ -64,7 +64,7 @@ struct Servers {
     primary: u64,
     last_id: u64,
     gets: usize,
-    /// When a connection was last answered by a server that is not the primary.
+    /// When a connection was last told of the log by a server that is not the primary.
     misled: BTreeMap<u64, Moment>,
 }
 
@@ -331,7 +331,7 @@ impl TestRedis {
         self.appended.notify_waiters();
     }
 
-    /// When was the log last read or written, on that connection, at a server that had been deposed?
+    /// When did a server that had been deposed last tell of the log, on that connection?
     pub fn misled(&self, connection: u64) -> Option<Moment> {
         self.servers.lock().misled.get(&connection).copied()
     }
@@ -362,15 +362,17 @@ impl TestRedis {
         Some(work(servers.all.get_mut(&server)?, self.runtime.now()))
     }
 
-    /// As [`on`](Self::on), for a command of the log.
-    fn on_log<T>(&self, at: At, work: impl FnOnce(&mut Server, Moment, bool) -> T) -> Option<T> {
+    /// As [`on`](Self::on), for a command that tells of the log: whoever hears it from a server that had been deposed is
+    /// misled.
+    fn tells<T>(&self, at: At, work: impl FnOnce(&mut Server, Moment, bool) -> T) -> Option<T> {
         let mut servers = self.servers.lock();
         let now = self.runtime.now();
         let primary = servers.primary == at.server;
+        let told = work(servers.all.get_mut(&at.server)?, now, primary);
         if !primary {
             servers.misled.insert(at.connection, now);
         }
-        Some(work(servers.all.get_mut(&at.server)?, now, primary))
+        Some(told)
     }
 
     pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Option<Bytes>> {
@@ -543,7 +545,7 @@ impl TestRedis {
     }
 
     pub(super) fn open(&self, at: At, from: Option<Epoch>, nonce: u64) -> Option<Opened> {
-        let opened = self.on_log(at, |server, now, primary| {
+        let opened = self.tells(at, |server, now, primary| {
             let call = self.call(server, now, at, from, nonce);
             let (steps, head, lineage) = server.data.log.open(&call);
             self.write(server, now, primary, at.connection, steps);
@@ -555,7 +557,8 @@ impl TestRedis {
     }
 
     pub(super) fn append(&self, at: At, append: Append, from: Option<Epoch>, nonce: u64) -> Option<Epoch> {
-        let appended = self.on_log(at, |server, now, primary| {
+        let primary = at.server == self.primary();
+        let appended = self.on(at.server, |server, now| {
             let call = self.call(server, now, at, from, nonce);
             let (steps, token) = server.data.log.append(&call, append);
             self.write(server, now, primary, at.connection, steps);
@@ -573,19 +576,19 @@ impl TestRedis {
         after: Option<&Stamp>,
         limit: usize,
     ) -> Option<Option<Vec<Stamp>>> {
-        self.on_log(at, |server, _, _| server.data.log.scan(old, after, limit))
+        self.tells(at, |server, _, _| server.data.log.scan(old, after, limit))
     }
 
     pub(super) fn head(&self, at: At) -> Option<Option<Head>> {
-        self.on_log(at, |server, _, _| server.data.log.head())
+        self.tells(at, |server, _, _| server.data.log.head())
     }
 
     pub(super) fn behind(&self, at: At, position: u64, limit: usize) -> Option<Vec<Record>> {
-        self.on_log(at, |server, _, _| server.data.log.behind(position, limit))
+        self.tells(at, |server, _, _| server.data.log.behind(position, limit))
     }
 
     pub(super) fn before(&self, at: At, position: Option<u64>, limit: usize) -> Option<Vec<Record>> {
-        self.on_log(at, |server, _, _| server.data.log.before(position, limit))
+        self.tells(at, |server, _, _| server.data.log.before(position, limit))
     }
 
     pub(super) fn page(&self, at: At, under: &[u8], cursor: Cursor, limit: usize) -> Option<Page> {
