@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub struct TestRedis {
     pub(super) appended: Notify,
     watcher: Option<Watcher>,
     rings: Mutex<BTreeMap<u64, Ring>>,
+    /// Every call that would change something is refused, as by a server whose disk is full.
+    refuses_writes: AtomicBool,
 }
 
 /// Sends a wake on its way to a node.
@@ -94,10 +97,33 @@ struct Value {
 /// One thing done to the data. Replicas do the same, later.
 #[derive(Clone)]
 enum Effect {
-    Set { key: Vec<u8>, value: Value },
-    Remove { key: Vec<u8> },
-    Lease { key: Vec<u8>, lease: Option<Lease> },
+    Set {
+        key: Vec<u8>,
+        value: Value,
+    },
+    Remove {
+        key: Vec<u8>,
+    },
+    Lease {
+        key: Vec<u8>,
+        lease: Option<Lease>,
+    },
     Log(Step),
+    /// FLUSHALL.
+    Flush,
+    Lost(Lost),
+}
+
+/// What an eviction, or a hand, takes away. Redis replicates both like commands.
+#[derive(Clone, Copy)]
+enum Lost {
+    Log,
+    Leases,
+    Records,
+    State,
+    Old,
+    /// All records but so many.
+    RecordsBut(usize),
 }
 
 /// The same data, some scripts behind.
@@ -122,6 +148,15 @@ impl Data {
                 self.leases.remove(key);
             }
             Effect::Log(step) => self.log.apply(step),
+            Effect::Flush => *self = Data::default(),
+            Effect::Lost(lost) => match *lost {
+                Lost::Log => self.log = Log::default(),
+                Lost::Leases => self.leases.clear(),
+                Lost::Records => self.log.lose_records(),
+                Lost::State => self.log.lose_state(),
+                Lost::Old => self.log.lose_old(),
+                Lost::RecordsBut(kept) => self.log.trim(kept),
+            },
         }
     }
 
@@ -159,15 +194,6 @@ impl Server {
         }
     }
 
-    /// What befalls the data itself befalls every copy: an eviction is replicated like a command.
-    fn everywhere(&mut self, change: impl Fn(&mut Data)) {
-        change(&mut self.data);
-        if let Some(replica) = &mut self.replica {
-            replica.catch_up(Moment::from_nanos(u64::MAX));
-            change(&mut replica.data);
-        }
-    }
-
     fn clock_us(&self, now: Moment) -> u64 {
         let up: u64 = now.since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX);
         BEGINNING_US.saturating_add(up).saturating_add_signed(self.ahead_us)
@@ -191,7 +217,15 @@ impl TestRedis {
             misled: BTreeMap::new(),
         };
         let (servers, appended) = (Mutex::new(servers), Notify::new());
-        Arc::new(TestRedis { runtime, options, servers, appended, watcher, rings: Mutex::default() })
+        Arc::new(TestRedis {
+            runtime,
+            options,
+            servers,
+            appended,
+            watcher,
+            rings: Mutex::default(),
+            refuses_writes: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
@@ -210,6 +244,12 @@ impl TestRedis {
         work(servers.all.get_mut(&primary).expect("there is always a primary"))
     }
 
+    /// Something befalls the primary; its replica hears of it as it hears of commands.
+    fn befall(&self, effect: Effect) {
+        let now = self.runtime.now();
+        self.on_primary(|server| server.commit(vec![effect], now));
+    }
+
     /// The server that takes writes now: its identity.
     pub fn primary(&self) -> u64 {
         self.servers.lock().primary
@@ -225,6 +265,24 @@ impl TestRedis {
         self.on_primary(|server| server.replica.as_ref().map_or(0, |replica| replica.behind.len()))
     }
 
+    /// From now on whatever would change something is refused, or taken again: MISCONF, NOREPLICAS. Reads are answered.
+    pub fn refuse_writes(&self, refused: bool) {
+        self.refuses_writes.store(refused, Ordering::Release);
+    }
+
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.refuses_writes.load(Ordering::Acquire)
+    }
+
+    /// The last of these: what to lose so that the last FLUSHALL is undone. None if the replica has run that already.
+    pub fn since_flush(&self) -> usize {
+        let is_flush = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Flush));
+        self.on_primary(|server| {
+            let behind = server.replica.iter().flat_map(|replica| replica.behind.iter().rev());
+            behind.enumerate().find(|(_, (_, effects))| is_flush(effects)).map_or(0, |(at, _)| at + 1)
+        })
+    }
+
     /// Is that server there still?
     pub(super) fn lives(&self, server: u64) -> bool {
         self.servers.lock().all.contains_key(&server)
@@ -232,17 +290,17 @@ impl TestRedis {
 
     /// FLUSHALL.
     pub fn flush(&self) {
-        self.on_primary(|server| server.everywhere(|data| *data = Data::default()));
+        self.befall(Effect::Flush);
     }
 
     /// All of the log is lost, the values stay.
     pub fn lose_log(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log = Log::default()));
+        self.befall(Effect::Lost(Lost::Log));
     }
 
     /// All leases are evicted.
     pub fn lose_leases(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.leases.clear()));
+        self.befall(Effect::Lost(Lost::Leases));
     }
 
     /// The leases that live.
@@ -256,22 +314,22 @@ impl TestRedis {
 
     /// `:log` alone is evicted.
     pub fn lose_records(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_records()));
+        self.befall(Effect::Lost(Lost::Records));
     }
 
     /// `:state` alone is evicted: the stamps, and where the log stands.
     pub fn lose_state(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_state()));
+        self.befall(Effect::Lost(Lost::State));
     }
 
     /// `:old` alone is evicted: the older stamps.
     pub fn lose_old(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_old()));
+        self.befall(Effect::Lost(Lost::Old));
     }
 
     /// The stream is trimmed to `kept` records.
     pub fn trim(&self, kept: usize) {
-        self.on_primary(|server| server.everywhere(|data| data.log.trim(kept)));
+        self.befall(Effect::Lost(Lost::RecordsBut(kept)));
     }
 
     /// Steps the clock of the primary.
@@ -282,9 +340,16 @@ impl TestRedis {
 
     /// Another process takes over, with the data less the last `lost` scripts; answers the records that are lost with
     /// them. `deposed_answers`: the old one stays, for those who are connected to it. A restart is the same with nobody left.
+    /// `values_stay`: of what is lost only the log is; values are on another shard, which has lost nothing.
     ///
     /// Without a replica nothing can be lost.
-    pub fn fail_over(&self, lost: usize, deposed_answers: bool, ahead_us: i64) -> Vec<Epoch> {
+    pub fn fail_over(
+        &self,
+        lost: usize,
+        values_stay: bool,
+        deposed_answers: bool,
+        ahead_us: i64,
+    ) -> Vec<Epoch> {
         let mut servers = self.servers.lock();
         let old = servers.primary;
         let deposed = servers.all.get_mut(&old).expect("there is always a primary");
@@ -292,13 +357,16 @@ impl TestRedis {
         let data = match deposed.replica.take() {
             Some(mut replica) => {
                 let kept = replica.behind.len().saturating_sub(lost);
-                for (_, effects) in replica.behind.drain(kept..) {
-                    gone.extend(effects.iter().filter_map(|effect| match effect {
-                        Effect::Log(Step::Record { record, .. }) => Some(record.epoch),
-                        _ => None,
-                    }));
-                }
+                let tail: Vec<_> = replica.behind.drain(kept..).flat_map(|(_, effects)| effects).collect();
+                gone.extend(tail.iter().filter_map(|effect| match effect {
+                    Effect::Log(Step::Record { record, .. }) => Some(record.epoch),
+                    _ => None,
+                }));
                 replica.catch_up(Moment::from_nanos(u64::MAX));
+                let of_values = |effect: &&Effect| {
+                    matches!(effect, Effect::Set { .. } | Effect::Remove { .. } | Effect::Lease { .. })
+                };
+                tail.iter().filter(of_values).filter(|_| values_stay).for_each(|e| replica.data.apply(e));
                 replica.data
             }
             None => deposed.data.clone(),
