@@ -126,6 +126,10 @@ impl World {
             }
         }
         let now = self.executor.now();
+        let open = self.facts.lock().open.values().next().cloned();
+        if let Some(open) = open {
+            return self.fail(format!("{open}: it has not returned, though all is well"));
+        }
         let (running, settled) = {
             let facts = &mut *self.facts.lock();
             let (loads, mut known) = facts.known(now);

@@ -26,12 +26,15 @@
 //!
 //! **Throttled.** A node that has something stale to serve does not load a key within `retry_after` of its last failure.
 //!
+//! **Failed.** A read fails only if a load of its key failed, was given up or took too long while it waited, had no room, or was
+//! refused by a loader that knows of none or by a process that is shutting down.
+//!
 //! **Kept.** A node that has loaded a key does not load it again while that load is good: whoever was answered before it ended.
 
 mod leases;
 mod runs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,6 +143,10 @@ pub(crate) struct Loads {
     past: BTreeMap<(Process, KeyId), runs::Past>,
     /// When a place among the loads of a resource last became free in a process.
     freed: BTreeMap<(Process, usize), Time>,
+    /// When a load of a process last failed, or was dropped.
+    failures: BTreeMap<(Process, KeyId), Time>,
+    /// Keys of which a loader has said that it knows of none.
+    unknown: BTreeSet<KeyId>,
     /// When a load of the key last ended, anywhere.
     ended: BTreeMap<KeyId, (Process, Time)>,
 }
@@ -179,6 +186,8 @@ impl Loads {
             running: Vec::new(),
             past: BTreeMap::new(),
             freed: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            unknown: BTreeSet::new(),
             ended: BTreeMap::new(),
         }
     }
