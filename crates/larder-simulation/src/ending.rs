@@ -19,12 +19,13 @@ const REST: Duration = Duration::from_secs(12);
 
 impl World {
     pub(crate) fn come_to_rest(&mut self) {
-        self.rest();
-        for site in &self.sites {
-            if let Some(app) = site.app() {
-                self.facts.lock().counts.many("pushed back", app.cache.stats().pushed_back);
-            }
+        {
+            let facts = &mut *self.facts.lock();
+            let apps = self.sites.iter().filter_map(|site| site.app());
+            facts.counts.many("pushed back", apps.map(|app| app.cache.stats().pushed_back).sum());
+            facts.counts.calm_down();
         }
+        self.rest();
     }
 
     fn rest(&mut self) {

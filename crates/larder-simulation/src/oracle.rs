@@ -446,6 +446,7 @@ impl Oracle {
         let row = &db.rows[doc.row];
         let carried: Vec<_> = row.selectors.iter().chain(&load.tags).copied().collect();
         let mut judged = Judged { counts, in_cache: load.ended_at < reading.at, broken: Vec::new() };
+        judged.count("judged: a cached value");
         for &sel in &carried {
             self.check_orders(reading, sel, Mode::Hard, load.began, &mut judged);
             self.check_time(reading, sel, Mode::Hard, load.began, &mut judged);
@@ -462,6 +463,7 @@ impl Oracle {
             judged.count("waived: times, the server's clock was set");
             return judged.broken;
         }
+        judged.count("judged: times");
         let rules = &self.times.rules[row.resource];
         // A flight's result is handed to those who wait when the load ends, whenever they began to read.
         if called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {

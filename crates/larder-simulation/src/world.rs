@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::application::{self, Held, Named};
 use crate::chance::Chance;
+use crate::counts::MANY_NODES;
 use crate::database::Database;
 use crate::executor::{Executor, Machine, Process, Time};
 use crate::heard::Heard;
@@ -95,6 +96,12 @@ impl World {
         for node in 0..world.plan.nodes {
             world.begin_process(node);
         }
+        let nodes = world.plan.nodes as u64;
+        {
+            let counts = &mut world.facts.lock().counts;
+            counts.many("most: nodes", nodes);
+            counts.many("seed of 11 nodes or more", u64::from(nodes >= MANY_NODES));
+        }
         world
     }
 
@@ -172,7 +179,10 @@ impl World {
             if self.plan.fault_rate > 0 && self.chance.percent(self.plan.fault_rate) {
                 self.break_something();
             }
-            left -= usize::from(self.operate());
+            if self.operate() {
+                left -= 1;
+                self.facts.lock().counts.add("operation");
+            }
             match self.chance.below(100) {
                 0..25 => {}
                 25..50 => {
@@ -192,7 +202,7 @@ impl World {
         }
     }
 
-    /// One operation of the application; false if the node it fell on cannot.
+    /// One operation of the application; false if the node it fell on cannot, or there is nothing to do it with.
     fn operate(&mut self) -> bool {
         let site = self.chance.pick(&(0..self.sites.len()).collect::<Vec<_>>());
         let site = self.sites[site].clone();
@@ -214,7 +224,7 @@ impl World {
                     self.read(&site, row);
                 }
             }
-            62..70 => self.read_at_least(&site, row),
+            62..70 => return self.read_at_least(&site, row),
             70..84 => {
                 let mode = if self.chance.percent(65) { Mode::Hard } else { Mode::Soft };
                 let commit = self.chance.percent(85);
@@ -222,16 +232,18 @@ impl World {
                 application::call(&site, "a write", write);
             }
             84..89 => {
-                if self.slots.len() < SLOTS {
-                    self.slots.extend(application::take_slot(&site, row));
-                }
+                let held = if self.slots.len() < SLOTS { application::take_slot(&site, row) } else { None };
+                let taken = held.is_some();
+                self.slots.extend(held);
+                return taken;
             }
-            89..94 => self.fill_slot(),
+            89..94 => return self.fill_slot(),
             94..96 => {
                 // Nothing lies between reading and storing.
-                if let Some(held) = application::take_slot(&site, row) {
-                    application::fill_slot(held);
-                }
+                let held = application::take_slot(&site, row);
+                let taken = held.is_some();
+                held.into_iter().for_each(application::fill_slot);
+                return taken;
             }
             _ => application::call(&site, "an update", application::update(site.clone(), row)),
         }
@@ -276,9 +288,10 @@ impl World {
         });
     }
 
-    fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
-        let Some(token) = self.any_token() else { return };
+    fn read_at_least(&mut self, site: &Arc<Site>, row: usize) -> bool {
+        let Some(token) = self.any_token() else { return false };
         application::call(site, "a read", application::read_at_least(site.clone(), row, token));
+        true
     }
 
     /// What a client may name: a token that was told, most likely a recent one, or one that was made up.
@@ -300,16 +313,18 @@ impl World {
         })
     }
 
-    fn fill_slot(&mut self) {
+    fn fill_slot(&mut self) -> bool {
         let now = self.executor.now();
         self.slots.retain(|held| now - held.since <= SLOT_AGE);
         if self.slots.is_empty() {
-            return;
+            return false;
         }
         let at = self.chance.index(self.slots.len());
-        if !self.paused.contains(&self.slots[at].site.process()) {
+        let runs = !self.paused.contains(&self.slots[at].site.process());
+        if runs {
             application::fill_slot(self.slots.swap_remove(at));
         }
+        runs
     }
 
     fn end(self, seed: u64) -> Outcome {

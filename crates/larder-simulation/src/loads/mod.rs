@@ -56,6 +56,8 @@ type Token = u64;
 const ASKINGS: usize = 8;
 /// Time that passes while a process that is ready does not get its turn.
 pub(super) const SLACK: Time = 10_000_000;
+/// How much longer that takes for each process that there is, when all of them have much to do at one time.
+pub(super) const TURN: Time = 2_000_000;
 
 /// What a loader ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
