@@ -57,7 +57,9 @@ impl Remote for TestRemote {
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
         let from_replica = self.wire.faults.lock().read_from_replica;
         let key = key.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)))
+        Box::pin(
+            async move { self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)).await? },
+        )
     }
 
     fn get_many<'a>(&'a self, keys: &'a [&'a [u8]]) -> BoxFuture<'a, Values> {
@@ -70,7 +72,8 @@ impl Remote for TestRemote {
                 looks.collect::<Option<Vec<_>>>()
             };
             match self.ask(Path::Values, look).await {
-                Ok(values) => values.into_iter().map(Ok).collect(),
+                // MGET passes by what is no string.
+                Ok(values) => values.into_iter().map(|value| Ok(value.unwrap_or_default())).collect(),
                 Err(error) => vec![Err(error); asked],
             }
         })

@@ -15,7 +15,9 @@ use super::leases::{Lease, Shares, may_store, micros};
 use super::log::{Call, Log, Step};
 use crate::EPOCH_OFFSET;
 use crate::log::{Append, Epoch, Opened, Record, Stamp};
-use crate::remote::{Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, Store, StoreLease, Stored, Wake};
+use crate::remote::{
+    Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, RemoteError, Store, StoreLease, Stored, Wake,
+};
 use crate::runtime::{Moment, Runtime};
 
 /// What the server's clock shows when the runtime's stands at [`Moment::ORIGIN`], in microseconds since the Unix epoch.
@@ -61,6 +63,9 @@ impl fmt::Debug for TestRedis {
     }
 }
 
+/// What is under a key.
+type Got = Result<Option<Bytes>, RemoteError>;
+
 struct Servers {
     /// By identity.
     all: BTreeMap<u64, Server>,
@@ -92,6 +97,8 @@ struct Value {
     bytes: Bytes,
     /// By the server's clock, as Redis has it.
     until_us: u64,
+    /// It is no string, and its bytes are none.
+    is_other: bool,
 }
 
 /// One thing done to the data. Replicas do the same, later.
@@ -408,12 +415,35 @@ impl TestRedis {
         self.on_primary(|server| server.data.values.get(key).map(|value| value.bytes.clone()))
     }
 
-    pub(super) fn plant(&self, key: &[u8], bytes: Bytes) {
+    /// Puts bytes under a key, as some other program would.
+    pub fn plant(&self, key: &[u8], bytes: Bytes) {
+        self.put(key, bytes, false);
+    }
+
+    /// Puts something under a key that is no string.
+    pub fn plant_other_type(&self, key: &[u8]) {
+        self.put(key, Bytes::new(), true);
+    }
+
+    fn put(&self, key: &[u8], bytes: Bytes, is_other: bool) {
         let now = self.runtime.now();
         self.on_primary(|server| {
             let until_us = server.clock_us(now) + 3_600_000_000;
-            server.data.values.insert(key.to_vec(), Value { bytes, until_us });
+            server.data.values.insert(key.to_vec(), Value { bytes, until_us, is_other });
         });
+    }
+
+    /// Appends a record of a kind that nobody knows, as a newer version would.
+    pub fn append_unknown(&self) -> Option<Epoch> {
+        let now = self.runtime.now();
+        let appended = self.on_primary(|server| {
+            let now_us = server.clock_us(now);
+            let (step, epoch) = server.data.log.unknown(now_us, self.options.records)?;
+            server.commit(vec![Effect::Log(step)], now);
+            Some(epoch)
+        });
+        self.appended.notify_waiters();
+        appended
     }
 
     pub(super) fn len(&self) -> usize {
@@ -443,7 +473,7 @@ impl TestRedis {
         Some(told)
     }
 
-    pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Option<Bytes>> {
+    pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Got> {
         self.servers.lock().gets += 1;
         let lag = self.options.replica.unwrap_or_default();
         self.on(at.server, |server, now| {
@@ -455,7 +485,10 @@ impl TestRedis {
                 }
                 None => &server.data,
             };
-            data.get(key, now_us).cloned()
+            match data.values.get(key).filter(|value| now_us < value.until_us) {
+                Some(value) if value.is_other => Err(RemoteError::wrong_type("it is no string")),
+                there => Ok(there.map(|value| value.bytes.clone())),
+            }
         })
     }
 
@@ -479,7 +512,7 @@ impl TestRedis {
             let mut effects = Vec::new();
             if stored {
                 let until_us = now_us.saturating_add(micros(store.life));
-                let value = Value { bytes: store.bytes, until_us };
+                let value = Value { bytes: store.bytes, until_us, is_other: false };
                 effects.push(Effect::Set { key: key.to_vec(), value });
             }
             if ended.is_some() {
