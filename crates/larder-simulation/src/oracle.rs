@@ -142,6 +142,14 @@ pub(crate) struct Reading {
     pub(crate) reader: Reader,
 }
 
+/// When a read returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    pub(crate) at: Time,
+    /// When its node was last told of the log by a server that had been deposed.
+    pub(crate) misled: Option<Time>,
+}
+
 /// How a value was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Called {
@@ -435,6 +443,7 @@ impl Oracle {
         reading: &Reading,
         doc: Doc,
         called: Called,
+        returned: Returned,
         db: &Database,
         counts: &mut Counts,
         excuse: impl FnOnce() -> bool,
@@ -447,16 +456,22 @@ impl Oracle {
         let carried: Vec<_> = row.selectors.iter().chain(&load.tags).copied().collect();
         let mut judged = Judged { counts, in_cache: load.ended_at < reading.at, broken: Vec::new() };
         judged.count("judged: a cached value");
+        // A value that was there before the read began is judged by when it is returned. The result of a load is handed to those
+        // who wait when it ends, whenever they began.
+        let returned = match load.ended_at < reading.at {
+            true => returned,
+            false => Returned { at: reading.at, misled: reading.misled },
+        };
         for &sel in &carried {
             self.check_orders(reading, sel, Mode::Hard, load.began, &mut judged);
-            self.check_time(reading, sel, Mode::Hard, load.began, &mut judged);
+            self.check_time(returned, sel, Mode::Hard, load.began, &mut judged);
         }
         let is_expired =
             |sel: Sel| self.bounds(reading, sel, Mode::Soft).any(|(_, bound)| load.began < bound);
         if called == Called::Fresh {
             for &sel in &carried {
                 self.check_orders(reading, sel, Mode::Soft, load.began, &mut judged);
-                self.check_time(reading, sel, Mode::Soft, load.began, &mut judged);
+                self.check_time(returned, sel, Mode::Soft, load.began, &mut judged);
             }
         }
         if self.clock_was_set {
@@ -545,15 +560,15 @@ impl Oracle {
     }
 
     /// (c).
-    fn check_time(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq, judged: &mut Judged<'_>) {
+    fn check_time(&self, returned: Returned, sel: Sel, mode: Mode, began: Seq, judged: &mut Judged<'_>) {
         let grace = nanos(self.times.disconnected_ttl) + COARSE;
-        let long_ago = |at: Time| at.saturating_add(grace) < reading.at;
+        let long_ago = |at: Time| at.saturating_add(grace) < returned.at;
         let mut entries =
             self.ledger.get(&(mode, sel)).into_iter().flatten().filter(|entry| long_ago(entry.at)).peekable();
         if entries.peek().is_none() {
             return;
         }
-        if reading.misled.is_some_and(|at| !long_ago(at)) {
+        if returned.misled.is_some_and(|at| !long_ago(at)) {
             judged.count("waived: (c), the node was misled");
             return;
         }
@@ -564,7 +579,7 @@ impl Oracle {
                 self.names.text(sel),
                 done(mode),
                 entry.bound,
-                (reading.at - entry.at) / 1_000_000,
+                (returned.at - entry.at) / 1_000_000,
                 entry.epoch,
                 called_fresh(mode)
             ));

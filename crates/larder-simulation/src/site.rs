@@ -18,7 +18,7 @@ use crate::database::{Database, Doc, RESOURCES};
 use crate::executor::{Machine, Process, Time};
 use crate::heard::{self, Heard};
 use crate::loads::{Account, End, KeyId, Known, Loads};
-use crate::oracle::{Called, Oracle, Reading, Violation};
+use crate::oracle::{Called, Oracle, Reading, Returned, Violation};
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::way::Way;
@@ -192,6 +192,7 @@ impl Site {
     pub(crate) fn read(&self, reading: &Reading, doc: Doc, called: Called, how: &'static str) {
         let now = self.now();
         self.machine.executor().note(doc.load as u64);
+        let misled = self.remote.redis().misled(self.remote.id()).map(time_of);
         let facts = &mut *self.facts.lock();
         let name = &facts.db.rows[reading.row].name;
         facts.trace.say(now, Some(reading.row), || {
@@ -209,7 +210,12 @@ impl Site {
             is_old.set(true);
             why.is_some()
         };
-        let broken = known.oracle.check(reading, doc, called, known.db, known.counts, excuse);
+        // A process that stood still goes by the time at which it looked.
+        // What a batch finds at once it keeps until the rest is loaded.
+        let at_once = how != "get_many_or_load" && loads.has_run_since(reading.process, reading.at);
+        let at = if at_once { now } else { reading.at };
+        let returned = Returned { at, misled };
+        let broken = known.oracle.check(reading, doc, called, returned, known.db, known.counts, excuse);
         if let (true, Some(why)) = (is_old.get(), why) {
             known.counts.add(why);
         }

@@ -236,6 +236,11 @@ impl Loads {
         self.node(process).gaps += 1;
     }
 
+    /// Has a process run all the time since?
+    pub(crate) fn has_run_since(&self, process: Process, since: Time) -> bool {
+        self.nodes.get(&process).is_some_and(|node| node.has_run_since(since))
+    }
+
     fn gaps(&self, process: Process) -> u64 {
         self.nodes.get(&process).map_or(0, |node| node.gaps)
     }
