@@ -1,4 +1,4 @@
-//! Two lines of the log, and a server whose clock is set.
+//! Tokens and positions: of two lines of the log, of several records, and by a server whose clock is set.
 
 mod common;
 
@@ -54,10 +54,21 @@ async fn a_node_learns_within_a_minute_that_the_servers_clock_was_set() {
     assert!(hit.age < 10 * SECOND, "stored a second ago, and {:?} old", hit.age);
 }
 
+/// More selectors than one record takes: whoever has reached the token has read all of them.
+#[tokio::test]
+async fn the_token_of_a_call_of_several_records_is_that_of_the_last() {
+    let rig = Rig::new();
+    let cache = rig.cache().await;
+    let many: Vec<_> = (0..700).map(|i| selector(&format!("doc:{i}"))).collect();
+    let token = rig.drive(cache.invalidate(many)).await.token;
+    assert!(token.is_some());
+    assert_eq!(token, rig.remote.redis().standing());
+}
+
 /// A process that starts now, and learns the server's time from the beginning.
 async fn newcomer(rig: &Rig) -> Cache {
     let remote = TestRemote::on(rig.remote.redis().clone(), rig.runtime.clone(), 2);
-    let cache = rig.drive(rig.builder().remote(remote).build()).await.unwrap();
+    let cache = rig.drive(rig.builder().remote(remote).build()).await.expect("a good setup");
     rig.pass(SECOND).await;
     cache
 }

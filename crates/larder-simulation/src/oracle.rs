@@ -142,9 +142,10 @@ pub(crate) struct Reading {
     pub(crate) reader: Reader,
 }
 
-/// When a read returned.
+/// How a read returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Returned {
+    pub(crate) called: Called,
     pub(crate) at: Time,
     /// When its node was last told of the log by a server that had been deposed.
     pub(crate) misled: Option<Time>,
@@ -442,7 +443,6 @@ impl Oracle {
         &self,
         reading: &Reading,
         doc: Doc,
-        called: Called,
         returned: Returned,
         db: &Database,
         counts: &mut Counts,
@@ -460,7 +460,7 @@ impl Oracle {
         // who wait when it ends, whenever they began.
         let returned = match load.ended_at < reading.at {
             true => returned,
-            false => Returned { at: reading.at, misled: reading.misled },
+            false => Returned { at: reading.at, misled: reading.misled, ..returned },
         };
         for &sel in &carried {
             self.check_orders(reading, sel, Mode::Hard, load.began, &mut judged);
@@ -468,7 +468,7 @@ impl Oracle {
         }
         let is_expired =
             |sel: Sel| self.bounds(reading, sel, Mode::Soft).any(|(_, bound)| load.began < bound);
-        if called == Called::Fresh {
+        if returned.called == Called::Fresh {
             for &sel in &carried {
                 self.check_orders(reading, sel, Mode::Soft, load.began, &mut judged);
                 self.check_time(returned, sel, Mode::Soft, load.began, &mut judged);
@@ -481,7 +481,7 @@ impl Oracle {
         judged.count("judged: times");
         let rules = &self.times.rules[row.resource];
         // A flight's result is handed to those who wait when the load ends, whenever they began to read.
-        if called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {
+        if returned.called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {
             judged.broken.push("it was called fresh beyond its ttl".to_owned());
         }
         let is_beyond = |window| {

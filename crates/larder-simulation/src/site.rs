@@ -214,8 +214,8 @@ impl Site {
         // What a batch finds at once it keeps until the rest is loaded.
         let at_once = how != "get_many_or_load" && loads.has_run_since(reading.process, reading.at);
         let at = if at_once { now } else { reading.at };
-        let returned = Returned { at, misled };
-        let broken = known.oracle.check(reading, doc, called, returned, known.db, known.counts, excuse);
+        let returned = Returned { called, at, misled };
+        let broken = known.oracle.check(reading, doc, returned, known.db, known.counts, excuse);
         if let (true, Some(why)) = (is_old.get(), why) {
             known.counts.add(why);
         }
