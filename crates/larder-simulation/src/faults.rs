@@ -232,6 +232,7 @@ impl World {
                     world.notice_the_new_server();
                 });
             }
+            Fault::Trim if self.chance.percent(40) => self.trim_unread(node),
             Fault::Trim => {
                 let kept = self.chance.index(3);
                 self.count("fault: stream trimmed", || format!("the stream is trimmed to {kept}"));
@@ -273,6 +274,42 @@ impl World {
                 self.redis.step_clock(STEP, back);
             }
         }
+    }
+
+    /// The stream is trimmed while a node does not read it; when it does, it must read the stamps, slowly, and they rotate under its
+    /// eyes.
+    fn trim_unread(&mut self, node: usize) {
+        self.count("fault: trimmed unread", || {
+            format!("node {node}: does not read what is going to be trimmed")
+        });
+        let (remote, delay) = (self.sites[node].remote.clone(), self.plan.delay);
+        let trip = self.chance.millis(60, 300);
+        remote.set(|faults| {
+            faults.on(Path::Follow).hang = true;
+            faults.on(Path::Log).delay = Some((trip, trip * 2));
+        });
+        for _ in 0..3 {
+            let (at, row) = (self.chance.millis(0, 250), self.any_row());
+            self.later(at, move |world| world.write_somewhere(row));
+        }
+        let (follow, unread) = (remote.clone(), Duration::from_millis(400));
+        self.later(unread, move |world| {
+            world.log_breaks();
+            world.redis.trim(0);
+            follow.set(|faults| faults.on(Path::Follow).hang = false);
+        });
+        for _ in 0..self.chance.between(8, 24) {
+            let at = unread + self.chance.millis(0, 2500);
+            let row = self.any_row();
+            self.later(at, move |world| world.write_somewhere(row));
+        }
+        for _ in 0..4 {
+            let at = unread + self.chance.millis(500, 4000);
+            self.later(at, move |world| world.rush(node));
+        }
+        self.later(Duration::from_secs(4), move |_| {
+            remote.set(|faults| faults.on(Path::Log).delay = Some(delay));
+        });
     }
 
     fn log_breaks(&self) {
