@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::testing::{Path, PathFaults, has_reached, position};
+use larder_core::testing::{Path, PathFaults, has_reached, position, serves};
 use larder_core::{Delivery, Invalidated, Outcome, Selector};
 use parking_lot::Mutex;
 
@@ -17,14 +17,18 @@ use crate::world::World;
 /// longer, or what should be gone would have expired anyway.
 const REST: Duration = Duration::from_secs(12);
 
+/// Longer than any pause after which a node opens the log again although nothing is wrong.
+const NO_WRITES: Duration = Duration::from_secs(150);
+
 impl World {
     pub(crate) fn come_to_rest(&mut self) {
-        self.rest();
-        for site in &self.sites {
-            if let Some(app) = site.app() {
-                self.facts.lock().counts.many("pushed back", app.cache.stats().pushed_back);
-            }
+        {
+            let facts = &mut *self.facts.lock();
+            let apps = self.sites.iter().filter_map(|site| site.app());
+            facts.counts.many("pushed back", apps.map(|app| app.cache.stats().pushed_back).sum());
+            facts.counts.calm_down();
         }
+        self.rest();
     }
 
     fn rest(&mut self) {
@@ -45,8 +49,11 @@ impl World {
         if self.is_broken() || !self.nothing_is_left() || !self.one_load_is_a_hit_everywhere() {
             return;
         }
-        if self.chance.percent(50) {
-            self.a_lost_log_is_noticed();
+        if self.chance.percent(50) && !self.a_lost_log_is_noticed() {
+            return;
+        }
+        if self.chance.percent(30) {
+            self.nodes_serve_on_though_nothing_is_written();
         }
     }
 
@@ -126,6 +133,10 @@ impl World {
             }
         }
         let now = self.executor.now();
+        let open = self.facts.lock().open.values().next().cloned();
+        if let Some(open) = open {
+            return self.fail(format!("{open}: it has not returned, though all is well"));
+        }
         let (running, settled) = {
             let facts = &mut *self.facts.lock();
             let (loads, mut known) = facts.known(now);
@@ -234,7 +245,7 @@ impl World {
     }
 
     /// "connected nodes notice a log that vanished within a second".
-    fn a_lost_log_is_noticed(&mut self) {
+    fn a_lost_log_is_noticed(&mut self) -> bool {
         self.say(|| "*** the log is deleted".to_owned());
         self.redis.lose_log();
         // A second, and what it takes to read the snapshot: an open, some scans, a look at the head.
@@ -243,8 +254,32 @@ impl World {
         for site in self.sites.clone() {
             let line = site.app().and_then(|app| position(&app.cache)).map(|epoch| epoch.line);
             if line.is_none() || line != standing {
-                self.fail(format!("{site} has not noticed within a second that the log was deleted"));
+                return self.fail(format!("{site} has not noticed within a second that the log was deleted"));
             }
         }
+        true
+    }
+
+    /// Following the log takes no write. A server that refuses them for minutes (its disk is full, its replicas are gone) is no
+    /// reason to serve nothing.
+    fn nodes_serve_on_though_nothing_is_written(&mut self) {
+        self.facts.lock().counts.add("end: no writes for minutes");
+        self.say(|| "*** the server refuses to write".to_owned());
+        // All nodes stand on the line that is there.
+        self.run_for(Duration::from_secs(3));
+        self.redis.refuse_writes(true);
+        let began = self.executor.now();
+        while self.executor.now() < began + nanos(NO_WRITES) && !self.is_broken() {
+            self.run_for(Duration::from_secs(1));
+            for site in self.sites.clone() {
+                if !site.app().is_some_and(|app| serves(&app.cache)) {
+                    let after = (self.executor.now() - began) / 1_000_000_000;
+                    self.fail(format!(
+                        "{site} serves nothing after {after} s in which the server refused to write"
+                    ));
+                }
+            }
+        }
+        self.redis.refuse_writes(false);
     }
 }

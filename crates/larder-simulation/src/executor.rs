@@ -84,8 +84,20 @@ struct State {
     sleepers: BTreeMap<u64, Sleeper>,
     timers_made: u64,
     clocks: Vec<(Process, Time, CoarseClock)>,
+    /// What is done whenever a task of a process has run.
+    after: BTreeMap<Process, After>,
     chance: Chance,
     hash: u64,
+}
+
+/// Something done again and again.
+#[derive(Clone)]
+struct After(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("something")
+    }
 }
 
 impl Executor {
@@ -99,6 +111,7 @@ impl Executor {
             sleepers: BTreeMap::new(),
             timers_made: 0,
             clocks: Vec::new(),
+            after: BTreeMap::new(),
             chance,
             hash: 0xcbf2_9ce4_8422_2325,
         };
@@ -138,6 +151,7 @@ impl Executor {
         let mut state = self.state.lock();
         state.dead.insert(process);
         state.parked.remove(&process);
+        state.after.remove(&process);
         state.clocks.retain(|(of, _, _)| *of != process);
         let of = state.tasks.iter_mut().filter(|task| task.as_ref().is_some_and(|t| t.process == process));
         let tasks: Vec<_> = of.map(Option::take).collect();
@@ -191,14 +205,27 @@ impl Executor {
         let waker = Waker::from(waker);
         let done = future.0.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut state = self.state.lock();
+        let of = state.tasks[id].as_ref().map(|task| task.process);
+        let after = of.and_then(|process| state.after.get(&process).cloned());
         match state.tasks[id].as_mut() {
-            Some(task) if !done => task.future = Some(future),
+            Some(task) if !done => {
+                task.future = Some(future);
+                drop(state);
+            }
             _ => {
                 let task = state.tasks[id].take();
                 drop(state);
                 drop((task, future));
             }
         }
+        if let Some(After(after)) = after {
+            after();
+        }
+    }
+
+    /// Does something whenever a task of the process has run.
+    pub(crate) fn after_each(&self, process: Process, what: impl Fn() + Send + Sync + 'static) {
+        self.state.lock().after.insert(process, After(Arc::new(what)));
     }
 
     fn gather(&self, state: &mut State) {

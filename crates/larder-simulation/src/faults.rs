@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Loss,
     /// The server refuses: full, loading, read only.
     Refusals,
+    /// It refuses whatever would change something, for minutes: MISCONF, NOREPLICAS.
+    NoWrites,
     /// Stores are on their way for a long time.
     StoresHeld,
     /// The process stands still.
@@ -39,6 +41,10 @@ pub(crate) enum Fault {
     RestartEmpty,
     /// A replica takes over, perhaps without the last writes.
     Failover,
+    /// The same for the log alone: values are on another shard, and lose nothing.
+    LogFailover,
+    /// FLUSHALL, and a replica takes over that has not heard of it.
+    RollBack,
     /// The same, and the old primary goes on answering some nodes.
     SplitBrain,
     /// The stream is trimmed.
@@ -62,13 +68,14 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 24] = [
+    pub(crate) const ALL: [Fault; 27] = [
         Fault::Partition,
         Fault::Down,
         Fault::Reset,
         Fault::Slow,
         Fault::Loss,
         Fault::Refusals,
+        Fault::NoWrites,
         Fault::StoresHeld,
         Fault::Pause,
         Fault::Kill,
@@ -77,6 +84,8 @@ impl Fault {
         Fault::RestartWithData,
         Fault::RestartEmpty,
         Fault::Failover,
+        Fault::LogFailover,
+        Fault::RollBack,
         Fault::SplitBrain,
         Fault::Trim,
         Fault::LoseStream,
@@ -94,6 +103,17 @@ const LOSS: &str = "fault: loss on the way";
 
 /// How far a clock steps.
 const STEP: Duration = Duration::from_secs(15 * 60);
+
+/// What takes over from a primary.
+#[derive(Clone, Copy, Debug, Default)]
+struct Successor {
+    /// The old one goes on answering.
+    split: bool,
+    /// Values are elsewhere, and lose nothing.
+    values_stay: bool,
+    /// It has not heard of the last FLUSHALL.
+    before_flush: bool,
+}
 
 impl World {
     /// Breaks something, and sees to it that it ends.
@@ -135,6 +155,15 @@ impl World {
                 let most = self.chance.pick(&[200, 1000]);
                 self.on_paths(node, path, lasts, "fault: refusals", |faults| faults.refuse = most);
             }
+            Fault::NoWrites => {
+                self.count("fault: no writes", || "the server refuses to write".to_owned());
+                self.redis.refuse_writes(true);
+                let lasts = lasts + self.chance.millis(0, 90_000);
+                self.later(lasts, |world| {
+                    world.say(|| "the server writes again".to_owned());
+                    world.redis.refuse_writes(false);
+                });
+            }
             Fault::StoresHeld => {
                 self.count("fault: stores held", || format!("node {node}: its stores are held"));
                 self.sites[node].remote.set(|faults| faults.hold_stores = true);
@@ -160,7 +189,7 @@ impl World {
             }
             Fault::RestartWithData => {
                 self.count("fault: restart with data", || "the server restarts with its data".to_owned());
-                self.fail_over(false);
+                self.fail_over(Successor::default());
             }
             Fault::RestartEmpty => {
                 self.count("fault: restart without data", || "the server restarts empty".to_owned());
@@ -171,14 +200,31 @@ impl World {
             }
             Fault::Failover => {
                 self.count("fault: failover", || "failover".to_owned());
-                self.fail_over(false);
+                self.fail_over(Successor::default());
+            }
+            Fault::LogFailover => {
+                self.count("fault: failover of the log alone", || "failover of the log's shard".to_owned());
+                self.fail_over(Successor { values_stay: true, ..Successor::default() });
+            }
+            Fault::RollBack => {
+                if self.plan.redis.replica.is_none() {
+                    return;
+                }
+                self.count("fault: rolled back to before a flush", || "FLUSHALL, and a failover".to_owned());
+                self.facts.lock().loads.leases_lost();
+                self.log_breaks();
+                self.redis.flush();
+                // Some notice, some do not.
+                let soon = self.chance.millis(0, 60);
+                self.run_for(soon);
+                self.fail_over(Successor { before_flush: true, ..Successor::default() });
             }
             Fault::SplitBrain => {
                 self.count("fault: deposed primary answers", || {
                     "failover; the old primary goes on answering".to_owned()
                 });
                 self.facts.lock().loads.split(true, self.executor.now());
-                self.fail_over(true);
+                self.fail_over(Successor { split: true, ..Successor::default() });
                 self.later(lasts, |world| {
                     world.facts.lock().loads.split(false, world.executor.now());
                     world.say(|| "the deposed primary ends".to_owned());
@@ -186,6 +232,7 @@ impl World {
                     world.notice_the_new_server();
                 });
             }
+            Fault::Trim if self.chance.percent(40) => self.trim_unread(node),
             Fault::Trim => {
                 let kept = self.chance.index(3);
                 self.count("fault: stream trimmed", || format!("the stream is trimmed to {kept}"));
@@ -227,6 +274,42 @@ impl World {
                 self.redis.step_clock(STEP, back);
             }
         }
+    }
+
+    /// The stream is trimmed while a node does not read it; when it does, it must read the stamps, slowly, and they rotate under its
+    /// eyes.
+    fn trim_unread(&mut self, node: usize) {
+        self.count("fault: trimmed unread", || {
+            format!("node {node}: does not read what is going to be trimmed")
+        });
+        let (remote, delay) = (self.sites[node].remote.clone(), self.plan.delay);
+        let trip = self.chance.millis(60, 300);
+        remote.set(|faults| {
+            faults.on(Path::Follow).hang = true;
+            faults.on(Path::Log).delay = Some((trip, trip * 2));
+        });
+        for _ in 0..3 {
+            let (at, row) = (self.chance.millis(0, 250), self.any_row());
+            self.later(at, move |world| world.write_somewhere(row));
+        }
+        let (follow, unread) = (remote.clone(), Duration::from_millis(400));
+        self.later(unread, move |world| {
+            world.log_breaks();
+            world.redis.trim(0);
+            follow.set(|faults| faults.on(Path::Follow).hang = false);
+        });
+        for _ in 0..self.chance.between(8, 24) {
+            let at = unread + self.chance.millis(0, 2500);
+            let row = self.any_row();
+            self.later(at, move |world| world.write_somewhere(row));
+        }
+        for _ in 0..4 {
+            let at = unread + self.chance.millis(500, 4000);
+            self.later(at, move |world| world.rush(node));
+        }
+        self.later(Duration::from_secs(4), move |_| {
+            remote.set(|faults| faults.on(Path::Log).delay = Some(delay));
+        });
     }
 
     fn log_breaks(&self) {
@@ -332,10 +415,15 @@ impl World {
         });
     }
 
-    /// Another server takes over. Without `split` the old one is gone.
-    fn fail_over(&mut self, split: bool) {
+    /// Another server takes over.
+    fn fail_over(&mut self, successor: Successor) {
+        let Successor { split, values_stay, before_flush } = successor;
         let most = self.redis.unreplicated();
-        let lost = if most > 0 && self.chance.percent(70) { self.chance.index(most) + 1 } else { 0 };
+        let lost = match before_flush {
+            true => self.redis.since_flush(),
+            false if most > 0 && self.chance.percent(70) => self.chance.index(most) + 1,
+            false => 0,
+        };
         let clock = match self.plan.faults.contains(&Fault::ServerClock) && self.chance.percent(40) {
             true => {
                 self.facts.lock().oracle.clock_was_set = true;
@@ -348,7 +436,7 @@ impl World {
             self.facts.lock().loads.leases_lost();
         }
         self.log_breaks();
-        let lost = self.redis.fail_over(lost, split, clock);
+        let lost = self.redis.fail_over(lost, values_stay, split, clock);
         if !lost.is_empty() {
             self.facts.lock().counts.add("fault: records lost with a primary");
             self.facts.lock().oracle.lost(&lost);

@@ -17,6 +17,7 @@ larder-simulation [OPTIONS]
   --seed SEED   this one alone
   --trace       with everything that happened in it
   --first       stop at the first that breaks a promise
+  --promise P   only this one counts: a piece of what is said of it, `(b)`; may be given several times
   --threads N   how many seeds at one time (one for each processor)
 ";
 
@@ -39,6 +40,7 @@ struct Options {
     trace: bool,
     first: bool,
     threads: usize,
+    promises: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     };
     if options.trace {
         for seed in options.from..options.from + options.seeds {
-            let outcome = run(seed, true);
+            let outcome = run(seed, true, &options.promises);
             print!("{}", outcome.story);
             println!(
                 "seed {seed}: {:.1} s in its own time, hash {:016x}",
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
     let (counts, mut broken) = run_all(&options);
     broken.sort_by_key(|outcome| outcome.seed);
     for outcome in broken.iter().take(TOLD) {
-        tell(outcome);
+        tell(outcome, &options.promises);
     }
     if let Some(first) = broken.first() {
         println!("{} of {} seeds broke a promise, the first: {}", broken.len(), options.seeds, first.seed);
@@ -83,21 +85,26 @@ fn main() -> ExitCode {
 
 fn options() -> Option<Options> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options = Options { from: 1, seeds: 200, trace: false, first: false, threads };
+    let mut options =
+        Options { from: 1, seeds: 200, trace: false, first: false, threads, promises: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut number = || args.next()?.parse::<u64>().ok();
         match arg.as_str() {
-            "--seeds" => options.seeds = number()?,
-            "--from" => options.from = number()?,
-            "--seed" => (options.from, options.seeds) = (number()?, 1),
-            "--threads" => options.threads = usize::try_from(number()?).ok()?.max(1),
+            "--seeds" => options.seeds = number(&mut args)?,
+            "--from" => options.from = number(&mut args)?,
+            "--seed" => (options.from, options.seeds) = (number(&mut args)?, 1),
+            "--threads" => options.threads = usize::try_from(number(&mut args)?).ok()?.max(1),
             "--trace" => options.trace = true,
             "--first" => options.first = true,
+            "--promise" => options.promises.push(args.next()?),
             _ => return None,
         }
     }
     Some(options)
+}
+
+fn number(args: &mut impl Iterator<Item = String>) -> Option<u64> {
+    args.next()?.parse().ok()
 }
 
 /// Runs all seeds, several at one time. Answers what happened, and the seeds that broke a promise.
@@ -112,9 +119,9 @@ fn run_all(options: &Options) -> (Counts, Vec<Outcome>) {
             if seed >= end {
                 break;
             }
-            let mut outcome = run(seed, false);
-            if seed.is_multiple_of(REPEATED) && outcome.violation.is_none() {
-                let again = run(seed, true);
+            let mut outcome = run(seed, false, &options.promises);
+            if seed.is_multiple_of(REPEATED) && outcome.violation.is_none() && options.promises.is_empty() {
+                let again = run(seed, true, &options.promises);
                 if again.hash != outcome.hash {
                     let what = format!("two runs differ: {:016x}, {:016x}", outcome.hash, again.hash);
                     outcome.violation = Some(Violation { what, story: String::new() });
@@ -139,10 +146,12 @@ fn run_all(options: &Options) -> (Counts, Vec<Outcome>) {
 }
 
 /// A panic of the engine breaks the promise that it does not.
-fn run(seed: u64, traced: bool) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| larder_simulation::run(seed, traced))).unwrap_or_else(|panic| {
+fn run(seed: u64, traced: bool, promises: &[String]) -> Outcome {
+    let run = || larder_simulation::run_for(seed, traced, promises);
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let what = format!("it panicked: {}", said(&*panic));
-        let violation = Some(Violation { what, story: String::new() });
+        let counts = promises.is_empty() || promises.iter().any(|promise| what.contains(promise));
+        let violation = counts.then(|| Violation { what, story: String::new() });
         Outcome { seed, violation, ..Outcome::default() }
     })
 }
@@ -155,8 +164,8 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Runs a seed again, and tells how it came to what happened.
-fn tell(outcome: &Outcome) {
-    let again = run(outcome.seed, true);
+fn tell(outcome: &Outcome, promises: &[String]) {
+    let again = run(outcome.seed, true, promises);
     let Some(violation) = again.violation.as_ref().or(outcome.violation.as_ref()) else { return };
     println!("{}", violation.story);
     println!("seed {}: {}", outcome.seed, violation.what);

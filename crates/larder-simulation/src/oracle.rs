@@ -25,8 +25,10 @@ use std::time::Duration;
 
 use larder_core::{Epoch, Mode};
 
+use crate::counts::Counts;
 use crate::database::{Database, Doc};
 use crate::executor::{Process, Time};
+use crate::heard::{self, Reader};
 use crate::rules::Rules;
 
 /// The order in which things happened.
@@ -87,9 +89,14 @@ type Bounds = BTreeMap<(Mode, Sel), Steps>;
 /// What is in force in one process.
 #[derive(Debug, Default)]
 struct Known {
-    bounds: Bounds,
+    /// (a): by its own calls.
+    own: Bounds,
+    /// (b): by tokens that its log has reached.
+    heard: Bounds,
     /// Tokens that its log had not reached the last time anybody looked.
     ahead: Vec<usize>,
+    /// Records of its own that it had not heard of then.
+    unheard: Vec<(Epoch, Mode, Vec<Sel>)>,
 }
 
 /// A call of `invalidate` or `expire`.
@@ -115,6 +122,7 @@ struct Entry {
     epoch: Epoch,
     at: Time,
     bound: Seq,
+    by: Process,
 }
 
 /// A read under way.
@@ -124,12 +132,23 @@ pub(crate) struct Reading {
     pub(crate) row: usize,
     /// Its key: the row, in one variant.
     pub(crate) key: usize,
-    began: Seq,
+    pub(crate) began: Seq,
     pub(crate) at: Time,
     /// When this node was last answered by a server that had been deposed.
     pub(crate) misled: Option<Time>,
     /// Not older than this token.
     token: Option<usize>,
+    /// Who reads.
+    pub(crate) reader: Reader,
+}
+
+/// How a read returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    pub(crate) called: Called,
+    pub(crate) at: Time,
+    /// When its node was last told of the log by a server that had been deposed.
+    pub(crate) misled: Option<Time>,
 }
 
 /// How a value was called.
@@ -137,7 +156,7 @@ pub(crate) struct Reading {
 pub(crate) enum Called {
     Fresh,
     Stale,
-    /// This way of reading does not say.
+    /// Nothing says.
     Either,
 }
 
@@ -231,8 +250,8 @@ impl Oracle {
     /// Is a call younger than `seq` in force in a process that names one of these?
     pub(crate) fn in_force_since(&self, process: Process, mode: Mode, sels: &[Sel], seq: Seq) -> bool {
         let Some(known) = self.known.get(&process) else { return false };
-        let bound = |sel: &Sel| known.bounds.get(&(mode, *sel)).map_or(0, |steps| steps.at(self.seq));
-        sels.iter().any(|sel| bound(sel) > seq)
+        let bound = |bounds: &Bounds, sel: &Sel| bounds.get(&(mode, *sel)).map_or(0, |s| s.at(self.seq));
+        sels.iter().any(|sel| bound(&known.own, sel).max(bound(&known.heard, sel)) > seq)
     }
 
     /// Does the history hold a record behind `epoch` that names one of these?
@@ -252,22 +271,30 @@ impl Oracle {
         let ahead = self.known.get(&process).into_iter().flat_map(|known| &known.ahead);
         self.calls.iter().any(|call| !call.returned && named(call))
             || ahead.map(|token| &self.calls[self.tokens[*token].call]).any(named)
+            || self.is_unheard(process, mode, sels)
             || self.is_queued(process, mode, sels)
+    }
+
+    /// Has a process written a record that names one of these, and not read it?
+    fn is_unheard(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
+        let unheard = self.known.get(&process).into_iter().flat_map(|known| &known.unheard);
+        unheard.into_iter().any(|(_, of, named)| *of == mode && sels.iter().any(|sel| named.contains(sel)))
     }
 
     /// Has a process called something that names one of these, and is not in the history?
     fn is_queued(&self, process: Process, mode: Mode, sels: &[Sel]) -> bool {
         sels.iter().any(|sel| {
             let called = self.last.get(&(process, mode, *sel));
-            let mut entries = self.ledger.get(&(mode, *sel)).into_iter().flatten();
-            called.is_some_and(|called| entries.all(|entry| entry.bound < *called))
+            let entries = self.ledger.get(&(mode, *sel)).into_iter().flatten();
+            let mut own = entries.filter(|entry| entry.by == process);
+            called.is_some_and(|called| own.all(|entry| entry.bound < *called))
         })
     }
 
     /// A process begins. Nothing is in force in it yet; its log may reach any token.
     pub(crate) fn process_begins(&mut self, process: Process) {
         let ahead = (0..self.tokens.len()).collect();
-        self.known.insert(process, Known { bounds: Bounds::new(), ahead });
+        self.known.insert(process, Known { ahead, ..Known::default() });
     }
 
     /// A process dies: what it had only queued is gone with it.
@@ -300,7 +327,7 @@ impl Oracle {
         *returned = true;
         if let Some(known) = self.known.get_mut(process) {
             for &sel in selectors.iter() {
-                known.bounds.entry((*mode, sel)).or_default().raise(seq, *began);
+                known.own.entry((*mode, sel)).or_default().raise(seq, *began);
             }
         }
         if let Some(epoch) = token {
@@ -310,7 +337,8 @@ impl Oracle {
     }
 
     /// A record enters the primary's history: (c) counts from here. It carries whatever its writer had called before for
-    /// these selectors. An "everything" that nobody has called is a queue that overflowed, and carries all that was called.
+    /// these selectors; a hard "everything" carries all that its writer has called. True if nobody has called that: a queue
+    /// has overflowed.
     pub(crate) fn appended(
         &mut self,
         process: Process,
@@ -318,26 +346,32 @@ impl Oracle {
         selectors: &[Sel],
         epoch: Epoch,
         at: Time,
-    ) {
+    ) -> bool {
         let everything = self.names.sel("*");
         self.next();
         self.names_all(selectors, at);
+        let mut overflow = false;
+        if let Some(known) = self.known.get_mut(&process) {
+            known.unheard.push((epoch, mode, selectors.to_vec()));
+        }
         for &sel in selectors {
             let called = self.last.get(&(process, mode, sel)).map(|seq| (mode, sel, *seq));
             let carried: Vec<_> = match called {
-                None if sel == everything => {
+                called if sel == everything && mode == Mode::Hard => {
+                    overflow |= called.is_none();
                     let all = self.last.range((process, Mode::Soft, 0)..=(process, Mode::Hard, Sel::MAX));
                     all.map(|((_, mode, sel), seq)| (*mode, *sel, *seq)).collect()
                 }
                 called => called.into_iter().collect(),
             };
             for (mode, sel, bound) in carried {
-                self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound });
+                self.ledger.entry((mode, sel)).or_default().push(Entry { epoch, at, bound, by: process });
                 if mode == Mode::Soft {
                     self.expired.insert(sel, at);
                 }
             }
         }
+        overflow
     }
 
     /// A primary was lost, and these records with it.
@@ -359,7 +393,8 @@ impl Oracle {
         reached: impl Fn(Epoch) -> bool,
     ) -> Reading {
         self.look(process, reached);
-        Reading { process, row: key / 2, key, began: self.next(), at, misled, token }
+        let reader = heard::polled();
+        Reading { process, row: key / 2, key, began: self.next(), at, misled, token, reader }
     }
 
     /// Which tokens has a node reached by now?
@@ -367,7 +402,8 @@ impl Oracle {
         let seq = self.next();
         let Oracle { known, tokens, calls, .. } = self;
         let Some(known) = known.get_mut(&process) else { return };
-        let bounds = &mut known.bounds;
+        known.unheard.retain(|(epoch, _, _)| !reached(*epoch));
+        let bounds = &mut known.heard;
         known.ahead.retain(|&token| {
             let ahead = !reached(tokens[token].epoch);
             if !ahead {
@@ -394,12 +430,12 @@ impl Oracle {
         force.sort_unstable_by_key(|(_, _, bound)| *bound);
         for known in self.known.values_mut() {
             for &(mode, sel, bound) in &force {
-                known.bounds.entry((mode, sel)).or_default().raise(seq, bound);
+                known.heard.entry((mode, sel)).or_default().raise(seq, bound);
             }
         }
     }
 
-    /// A read has returned a value: was it allowed to?
+    /// A read has returned a value: which promises does that break?
     ///
     /// What is beyond the time in which it is served stale at once may have been served because it could not be loaded:
     /// `excuse` says whether.
@@ -407,37 +443,46 @@ impl Oracle {
         &self,
         reading: &Reading,
         doc: Doc,
-        called: Called,
+        returned: Returned,
         db: &Database,
+        counts: &mut Counts,
         excuse: impl FnOnce() -> bool,
-    ) -> Result<(), String> {
+    ) -> Vec<String> {
         if doc.row != reading.row {
-            return Err(format!("the value of another row, {}", db.rows[doc.row].name));
+            return vec![format!("the value of another row, {}", db.rows[doc.row].name)];
         }
-        let Some(load) = db.loads.get(doc.load) else { return Err("a value that nobody loaded".to_owned()) };
+        let Some(load) = db.loads.get(doc.load) else { return vec!["a value that nobody loaded".to_owned()] };
         let row = &db.rows[doc.row];
-        let carried = || row.selectors.iter().chain(&load.tags).copied();
-        for sel in carried() {
-            self.check_orders(reading, sel, Mode::Hard, load.began)?;
-            self.check_time(reading, sel, Mode::Hard, load.began)?;
+        let carried: Vec<_> = row.selectors.iter().chain(&load.tags).copied().collect();
+        let mut judged = Judged { counts, in_cache: load.ended_at < reading.at, broken: Vec::new() };
+        judged.count("judged: a cached value");
+        // A value that was there before the read began is judged by when it is returned. The result of a load is handed to those
+        // who wait when it ends, whenever they began.
+        let returned = match load.ended_at < reading.at {
+            true => returned,
+            false => Returned { at: reading.at, misled: reading.misled, ..returned },
+        };
+        for &sel in &carried {
+            self.check_orders(reading, sel, Mode::Hard, load.began, &mut judged);
+            self.check_time(returned, sel, Mode::Hard, load.began, &mut judged);
         }
-        let soft =
-            || carried().filter_map(|sel| self.check_orders(reading, sel, Mode::Soft, load.began).err());
-        if called == Called::Fresh {
-            if let Some(broken) = soft().next() {
-                return Err(format!("{broken}, and it was called fresh"));
-            }
-            for sel in carried() {
-                self.check_time(reading, sel, Mode::Soft, load.began)?;
+        let is_expired =
+            |sel: Sel| self.bounds(reading, sel, Mode::Soft).any(|(_, bound)| load.began < bound);
+        if returned.called == Called::Fresh {
+            for &sel in &carried {
+                self.check_orders(reading, sel, Mode::Soft, load.began, &mut judged);
+                self.check_time(returned, sel, Mode::Soft, load.began, &mut judged);
             }
         }
         if self.clock_was_set {
-            return Ok(());
+            judged.count("waived: times, the server's clock was set");
+            return judged.broken;
         }
+        judged.count("judged: times");
         let rules = &self.times.rules[row.resource];
         // A flight's result is handed to those who wait when the load ends, whenever they began to read.
-        if called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {
-            return Err("it was called fresh beyond its ttl".to_owned());
+        if returned.called == Called::Fresh && is_past(reading, load.ended_at, rules.fresh.1) {
+            judged.broken.push("it was called fresh beyond its ttl".to_owned());
         }
         let is_beyond = |window| {
             if is_past(reading, load.ended_at, rules.fresh.1 + window) {
@@ -445,73 +490,123 @@ impl Oracle {
             }
             // The window begins with an expiry: the last one, for an entry that nobody has looked at in between ("a soft
             // row's n > seen: its fresh life ends now, it is marked stale, its stale window begins").
-            let expired =
-                carried().filter(|&sel| self.check_orders(reading, sel, Mode::Soft, load.began).is_err());
-            let Some(sel) = expired.into_iter().max_by_key(|sel| self.expired.get(sel)) else {
+            let expired = carried.iter().copied().filter(|sel| is_expired(*sel));
+            let Some(sel) = expired.max_by_key(|sel| self.expired.get(sel)) else {
                 return Ok(());
             };
-            let last = carried().filter_map(|sel| self.expired.get(&sel)).max().copied();
+            let last = carried.iter().filter_map(|sel| self.expired.get(sel)).max().copied();
             match last.is_some_and(|last| is_past(reading, last, window)) {
                 true => Err(format!("`{}` was expired, and its stale window is over", self.names.text(sel))),
                 false => Ok(()),
             }
         };
-        is_beyond(rules.window)?;
-        match is_beyond(rules.revalidate) {
-            Err(beyond) if !excuse() => Err(format!("{beyond}, and nothing kept it from being loaded")),
-            _ => Ok(()),
+        judged.broken.extend(is_beyond(rules.window).err());
+        if let Err(beyond) = is_beyond(rules.revalidate)
+            && !excuse()
+        {
+            judged.broken.push(format!("{beyond}, and nothing kept it from being loaded"));
         }
+        judged.broken
+    }
+
+    /// The last calls that name a selector and were in force when a read began, and by which promise.
+    fn bounds(&self, reading: &Reading, sel: Sel, mode: Mode) -> impl Iterator<Item = (&'static str, Seq)> {
+        let known = self.known.get(&reading.process);
+        let at = |of: fn(&Known) -> &Bounds| {
+            let steps = known.and_then(|known| of(known).get(&(mode, sel)));
+            steps.map_or(0, |steps| steps.at(reading.began))
+        };
+        let bounds = [("(a)", at(|known| &known.own)), ("(b)", at(|known| &known.heard))];
+        bounds.into_iter().filter(|(_, bound)| *bound > 0)
     }
 
     /// (a) and (b), and what the caller has asked for by a token.
-    fn check_orders(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq) -> Result<(), String> {
-        let known = self.known.get(&reading.process);
-        let steps = known.and_then(|known| known.bounds.get(&(mode, sel)));
-        let bound = steps.map_or(0, |steps| steps.at(reading.began));
-        if began < bound {
-            return Err(format!(
-                "its load began at {began}; `{}` was {} at {bound}, which was in force on this node (a, b) when the read \
-                 began at {}",
-                self.names.text(sel),
-                done(mode),
-                reading.began
-            ));
+    fn check_orders(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq, judged: &mut Judged<'_>) {
+        for (by, bound) in self.bounds(reading, sel, mode) {
+            judged.count(match (mode, by) {
+                (Mode::Hard, "(a)") => "judged: (a)",
+                (Mode::Hard, _) => "judged: (b)",
+                (Mode::Soft, "(a)") => "judged: soft (a)",
+                (Mode::Soft, _) => "judged: soft (b)",
+            });
+            if began < bound {
+                judged.broken.push(format!(
+                    "{by}: its load began at {began}; `{}` was {} at {bound}, which was in force on this node when the read \
+                     began at {}{}",
+                    self.names.text(sel),
+                    done(mode),
+                    reading.began,
+                    called_fresh(mode)
+                ));
+            }
         }
-        let Some(token) = reading.token else { return Ok(()) };
+        let Some(token) = reading.token else { return };
         let call = &self.calls[self.tokens[token].call];
-        if call.mode == mode && call.selectors.contains(&sel) && began < call.began {
-            return Err(format!(
-                "its load began at {began}; the read wanted at least the token {} of the call at {}, by which `{}` was {}",
+        if call.mode != mode || !call.selectors.contains(&sel) {
+            return;
+        }
+        judged.count("judged: at least a token");
+        if began < call.began {
+            judged.broken.push(format!(
+                "at least: its load began at {began}; the read wanted at least the token {} of the call at {}, by which \
+                 `{}` was {}{}",
                 self.tokens[token].epoch,
                 call.began,
                 self.names.text(sel),
-                done(mode)
+                done(mode),
+                called_fresh(mode)
             ));
         }
-        Ok(())
     }
 
     /// (c).
-    fn check_time(&self, reading: &Reading, sel: Sel, mode: Mode, began: Seq) -> Result<(), String> {
+    fn check_time(&self, returned: Returned, sel: Sel, mode: Mode, began: Seq, judged: &mut Judged<'_>) {
         let grace = nanos(self.times.disconnected_ttl) + COARSE;
-        let long_ago = |at: Time| at.saturating_add(grace) < reading.at;
-        if reading.misled.is_some_and(|at| !long_ago(at)) {
-            return Ok(());
+        let long_ago = |at: Time| at.saturating_add(grace) < returned.at;
+        let mut entries =
+            self.ledger.get(&(mode, sel)).into_iter().flatten().filter(|entry| long_ago(entry.at)).peekable();
+        if entries.peek().is_none() {
+            return;
         }
-        let entries = self.ledger.get(&(mode, sel)).into_iter().flatten();
-        let over =
-            entries.filter(|entry| began < entry.bound && long_ago(entry.at)).min_by_key(|entry| entry.at);
-        match over {
-            None => Ok(()),
-            Some(entry) => Err(format!(
-                "its load began at {began}; `{}` was {} at {}, and {} ms have passed since that was appended at {} (c)",
+        if returned.misled.is_some_and(|at| !long_ago(at)) {
+            judged.count("waived: (c), the node was misled");
+            return;
+        }
+        judged.count(if mode == Mode::Hard { "judged: (c)" } else { "judged: soft (c)" });
+        if let Some(entry) = entries.filter(|entry| began < entry.bound).min_by_key(|entry| entry.at) {
+            judged.broken.push(format!(
+                "(c): its load began at {began}; `{}` was {} at {}, and {} ms have passed since that was appended at {}{}",
                 self.names.text(sel),
                 done(mode),
                 entry.bound,
-                (reading.at - entry.at) / 1_000_000,
-                entry.epoch
-            )),
+                (returned.at - entry.at) / 1_000_000,
+                entry.epoch,
+                called_fresh(mode)
+            ));
         }
+    }
+}
+
+/// What comes of a read that is judged.
+struct Judged<'a> {
+    counts: &'a mut Counts,
+    /// Its load was over when the read began: only such reads prove something about what is kept.
+    in_cache: bool,
+    broken: Vec<String>,
+}
+
+impl Judged<'_> {
+    fn count(&mut self, name: &'static str) {
+        if self.in_cache {
+            self.counts.add(name);
+        }
+    }
+}
+
+fn called_fresh(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Hard => "",
+        Mode::Soft => ", and it was called fresh (soft)",
     }
 }
 

@@ -1,12 +1,13 @@
 //! One process: a cache, its connections, and the application around it. What the application does is in `application`.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use larder_core::testing::{TestRemote, has_reached, position, serves};
 use larder_core::{
-    AnyKey, BreakerState, Cache, Event, LeaseAnswer, LeaseRequest, Moment, Namespace, NoLoader, Observer,
-    Runtime,
+    AnyKey, BreakerState, Cache, Epoch, Event, LeaseAnswer, LeaseRequest, Moment, Namespace, NoLoader,
+    Observer, Runtime,
 };
 use parking_lot::Mutex;
 
@@ -15,8 +16,9 @@ use crate::chance::Chance;
 use crate::counts::Counts;
 use crate::database::{Database, Doc, RESOURCES};
 use crate::executor::{Machine, Process, Time};
+use crate::heard::{self, Heard};
 use crate::loads::{Account, End, KeyId, Known, Loads};
-use crate::oracle::{Called, Oracle, Reading, Violation};
+use crate::oracle::{Called, Oracle, Reading, Returned, Violation};
 use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::way::Way;
@@ -27,10 +29,15 @@ pub(crate) struct Facts {
     pub(crate) db: Database,
     pub(crate) oracle: Oracle,
     pub(crate) loads: Loads,
+    pub(crate) heard: Heard,
+    /// Calls of the application that have not returned, by number.
+    pub(crate) open: BTreeMap<u64, String>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) counts: Counts,
     pub(crate) trace: Trace,
     pub(crate) violation: Option<Violation>,
+    /// Texts of the promises that count; none: all do.
+    pub(crate) promises: Box<[String]>,
     /// Loads are quick and do not fail.
     pub(crate) calm: bool,
     /// Loads of this row end no sooner than that.
@@ -41,7 +48,9 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn break_promise(&mut self, row: Option<usize>, what: String) {
-        self.violation.get_or_insert(Violation { row, what });
+        if self.promises.is_empty() || self.promises.iter().any(|promise| what.contains(promise)) {
+            self.violation.get_or_insert(Violation { row, what });
+        }
     }
 
     /// What the promises about loads are judged by.
@@ -73,6 +82,8 @@ pub(crate) struct Site {
     pub(crate) facts: Arc<Mutex<Facts>>,
     pub(crate) chance: Mutex<Chance>,
     app: OnceLock<App>,
+    /// Where its log stood when somebody last looked.
+    stood: Mutex<Option<Epoch>>,
 }
 
 impl Site {
@@ -83,7 +94,8 @@ impl Site {
         facts: Arc<Mutex<Facts>>,
         chance: Chance,
     ) -> Arc<Self> {
-        Arc::new(Site { index, machine, remote, facts, chance: Mutex::new(chance), app: OnceLock::new() })
+        let (chance, app, stood) = (Mutex::new(chance), OnceLock::new(), Mutex::default());
+        Arc::new(Site { index, machine, remote, facts, chance, app, stood })
     }
 
     pub(crate) fn process(&self) -> Process {
@@ -138,6 +150,16 @@ impl Site {
         let _ = self.app.set(App { cache, docs, loading });
     }
 
+    /// Notes which tokens the log of this process has reached, if it has moved. It may move on to where it has not reached them:
+    /// what was in force once stays so.
+    pub(crate) fn look(&self) {
+        let Some(app) = self.app() else { return };
+        let stands = position(&app.cache);
+        if std::mem::replace(&mut *self.stood.lock(), stands) != stands {
+            self.facts.lock().oracle.look(self.process(), |token| has_reached(&app.cache, token));
+        }
+    }
+
     /// Waits.
     pub(crate) async fn pause(&self, time: Duration) {
         self.machine.pause(time).await;
@@ -151,10 +173,26 @@ impl Site {
         self.facts.lock().oracle.read_begins(self.process(), key, now, misled, token, reached)
     }
 
+    /// A read has returned something, in a way that does not say how it was found.
+    pub(crate) fn read_quietly(&self, reading: &Reading, doc: Doc, how: &'static str) {
+        let called = {
+            let facts = &mut *self.facts.lock();
+            let called = facts.heard.called(reading.process, reading.key, reading.began, reading.reader);
+            facts.counts.add(match called {
+                Called::Fresh => "called: fresh, as heard",
+                Called::Stale => "called: stale, as heard",
+                Called::Either => "called: nobody knows",
+            });
+            called
+        };
+        self.read(reading, doc, called, how);
+    }
+
     /// A read has returned something.
     pub(crate) fn read(&self, reading: &Reading, doc: Doc, called: Called, how: &'static str) {
         let now = self.now();
         self.machine.executor().note(doc.load as u64);
+        let misled = self.remote.redis().misled(self.remote.id()).map(time_of);
         let facts = &mut *self.facts.lock();
         let name = &facts.db.rows[reading.row].name;
         facts.trace.say(now, Some(reading.row), || {
@@ -172,11 +210,16 @@ impl Site {
             is_old.set(true);
             why.is_some()
         };
-        let verdict = known.oracle.check(reading, doc, called, known.db, excuse);
+        // A process that stood still goes by the time at which it looked.
+        // What a batch finds at once it keeps until the rest is loaded.
+        let at_once = how != "get_many_or_load" && loads.has_run_since(reading.process, reading.at);
+        let at = if at_once { now } else { reading.at };
+        let returned = Returned { called, at, misled };
+        let broken = known.oracle.check(reading, doc, returned, known.db, known.counts, excuse);
         if let (true, Some(why)) = (is_old.get(), why) {
             known.counts.add(why);
         }
-        if let Err(broken) = verdict {
+        for broken in broken {
             let name = &facts.db.rows[reading.row].name;
             let what = format!(
                 "{self} returned v{} of {name} by {how}: {broken}\n(load {} began on process {} at {}; the read began at {:.6} s)",
@@ -188,6 +231,23 @@ impl Site {
             );
             facts.break_promise(Some(reading.row), what);
         }
+    }
+
+    /// A read has failed.
+    pub(crate) fn fails(&self, reading: &Reading, reason: &'static str, how: &'static str) {
+        let now = self.now();
+        let facts = &mut *self.facts.lock();
+        facts.counts.add(if reason == "refused" { "read: refused" } else { "read: failed" });
+        let (loads, known) = facts.known(now);
+        if loads.may_fail(reading.process, reading.key, reading.at, reason, &known) {
+            return;
+        }
+        let name = &facts.db.rows[reading.row].name;
+        let what = format!(
+            "{self}: a read of {name} by {how}, since {:.6} s, failed ({reason}), and no load gave it reason to",
+            seconds(reading.at)
+        );
+        facts.break_promise(Some(reading.row), what);
     }
 
     /// A load begins, for others or for its caller alone.
@@ -266,6 +326,15 @@ impl Site {
         self.judge(facts, key, verdict);
     }
 
+    /// A store was refused.
+    pub(crate) fn overtaken(&self, key: &[u8]) {
+        let facts = &mut *self.facts.lock();
+        facts.counts.add("lease: late store refused");
+        if let Some(key) = facts.db.key_named(key) {
+            facts.loads.overtaken(self.process(), key, self.now());
+        }
+    }
+
     /// The cache gives up a look at a key.
     pub(crate) fn gives_up_look(&self, key: &[u8]) {
         let facts = &mut *self.facts.lock();
@@ -318,12 +387,21 @@ impl Site {
 struct Listener(Weak<Site>);
 
 impl Observer for Listener {
+    fn wants_reads(&self) -> bool {
+        true
+    }
+
     fn on_event(&self, event: &Event) {
         let Some(site) = self.0.upgrade() else { return };
         site.say(None, || format!("  {event:?}"));
         let (process, now) = (site.process(), site.now());
         let facts = &mut *site.facts.lock();
         match event {
+            Event::Read { key, outcome, .. } => {
+                let Some(key) = facts.db.key_named(key.as_bytes()) else { return };
+                let at = facts.oracle.next();
+                facts.heard.answer(process, key, at, heard::polled(), *outcome);
+            }
             Event::Breaker { to, .. } => facts.loads.breaker(process, *to != BreakerState::Closed, now),
             Event::Gap { .. } => facts.loads.gap(process),
             Event::LeaseLost { .. } => facts.counts.add("lease: lost while loading, as its holder hears"),

@@ -157,11 +157,13 @@ impl Remote for Way {
     }
 
     fn store<'a>(&'a self, key: &'a [u8], store: Store) -> BoxFuture<'a, Result<Stored, RemoteError>> {
-        let StoreLease::Ends(token) = store.lease else { return self.remote.store(key, store) };
         Box::pin(async move {
-            let stored = self.about(token, true, self.remote.store(key, store)).await;
+            let stored = match store.lease {
+                StoreLease::Ends(token) => self.about(token, true, self.remote.store(key, store)).await,
+                StoreLease::Apart | StoreLease::Breaks => self.remote.store(key, store).await,
+            };
             if let (Ok(Stored::Overtaken), Some(site)) = (&stored, self.site.upgrade()) {
-                site.count("lease: late store refused");
+                site.overtaken(key);
             }
             stored
         })

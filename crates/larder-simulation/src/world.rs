@@ -1,6 +1,6 @@
 //! A run: nodes, servers, and a script that the seed writes as it goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,10 +9,12 @@ use larder_core::testing::{Happening, Path, TestRedis, TestRemote, Watcher};
 use larder_core::{Epoch, Mode};
 use parking_lot::Mutex;
 
-use crate::application::{self, Held};
+use crate::application::{self, Held, Named};
 use crate::chance::Chance;
+use crate::counts::MANY_NODES;
 use crate::database::Database;
 use crate::executor::{Executor, Machine, Process, Time};
+use crate::heard::Heard;
 use crate::loads::Loads;
 use crate::oracle::{Names, Oracle, nanos};
 use crate::plan::Plan;
@@ -44,8 +46,8 @@ pub(crate) struct World {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, traced: bool) -> Outcome {
-    let mut world = World::new(seed, traced);
+pub(crate) fn run(seed: u64, traced: bool, promises: &[String]) -> Outcome {
+    let mut world = World::new(seed, traced, promises);
     world.play();
     if !world.is_broken() {
         world.come_to_rest();
@@ -54,7 +56,7 @@ pub(crate) fn run(seed: u64, traced: bool) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, traced: bool) -> Self {
+    fn new(seed: u64, traced: bool, promises: &[String]) -> Self {
         let mut chance = Chance::new(seed);
         let plan = Arc::new(Plan::new(&mut chance));
         let executor = Executor::new(chance.fork());
@@ -64,10 +66,13 @@ impl World {
             db,
             oracle: Oracle::new(names, plan.times()),
             loads: Loads::new(&plan),
+            heard: Heard::default(),
+            open: BTreeMap::new(),
             plan: plan.clone(),
             counts: Counts::default(),
             trace: Trace::new(traced),
             violation: None,
+            promises: promises.into(),
             calm: false,
             slow: None,
             failing: None,
@@ -90,6 +95,12 @@ impl World {
         };
         for node in 0..world.plan.nodes {
             world.begin_process(node);
+        }
+        let nodes = world.plan.nodes as u64;
+        {
+            let counts = &mut world.facts.lock().counts;
+            counts.many("most: nodes", nodes);
+            counts.many("seed of 11 nodes or more", u64::from(nodes >= MANY_NODES));
         }
         world
     }
@@ -130,6 +141,12 @@ impl World {
             facts.loads.process_begins(process, site.remote.clone());
         }
         self.say(|| format!("{site}: begins"));
+        let looking = Arc::downgrade(&site);
+        self.executor.after_each(process, move || {
+            if let Some(site) = looking.upgrade() {
+                site.look();
+            }
+        });
         spawn(&site, site.clone().start(self.plan.clone()));
         match self.sites.get_mut(node) {
             Some(place) => *place = site,
@@ -162,7 +179,10 @@ impl World {
             if self.plan.fault_rate > 0 && self.chance.percent(self.plan.fault_rate) {
                 self.break_something();
             }
-            left -= usize::from(self.operate());
+            if self.operate() {
+                left -= 1;
+                self.facts.lock().counts.add("operation");
+            }
             match self.chance.below(100) {
                 0..25 => {}
                 25..50 => {
@@ -182,7 +202,7 @@ impl World {
         }
     }
 
-    /// One operation of the application; false if the node it fell on cannot.
+    /// One operation of the application; false if the node it fell on cannot, or there is nothing to do it with.
     fn operate(&mut self) -> bool {
         let site = self.chance.pick(&(0..self.sites.len()).collect::<Vec<_>>());
         let site = self.sites[site].clone();
@@ -192,7 +212,8 @@ impl World {
             return false;
         }
         if self.plan.floods > 0 && self.chance.below(1000) < self.plan.floods {
-            spawn(&site, application::flood(site.clone()));
+            let row = self.any_row();
+            application::call(&site, "a flood", application::flood(site.clone(), row));
         }
         let row = self.any_row();
         match self.chance.below(100) {
@@ -203,25 +224,28 @@ impl World {
                     self.read(&site, row);
                 }
             }
-            62..70 => self.read_at_least(&site, row),
+            62..70 => return self.read_at_least(&site, row),
             70..84 => {
                 let mode = if self.chance.percent(65) { Mode::Hard } else { Mode::Soft };
                 let commit = self.chance.percent(85);
-                spawn(&site, application::write(site.clone(), row, mode, commit, self.plan.noise));
+                let write = application::write(site.clone(), row, mode, commit, self.plan.noise);
+                application::call(&site, "a write", write);
             }
             84..89 => {
-                if self.slots.len() < SLOTS {
-                    self.slots.extend(application::take_slot(&site, row));
-                }
+                let held = if self.slots.len() < SLOTS { application::take_slot(&site, row) } else { None };
+                let taken = held.is_some();
+                self.slots.extend(held);
+                return taken;
             }
-            89..94 => self.fill_slot(),
+            89..94 => return self.fill_slot(),
             94..96 => {
                 // Nothing lies between reading and storing.
-                if let Some(held) = application::take_slot(&site, row) {
-                    application::fill_slot(held);
-                }
+                let held = application::take_slot(&site, row);
+                let taken = held.is_some();
+                held.into_iter().for_each(application::fill_slot);
+                return taken;
             }
-            _ => spawn(&site, application::update(site.clone(), row)),
+            _ => application::call(&site, "an update", application::update(site.clone(), row)),
         }
         true
     }
@@ -250,47 +274,57 @@ impl World {
         let site = self.sites[self.chance.index(self.sites.len())].clone();
         let (commit, hard) = (self.chance.percent(50), self.chance.percent(65));
         let mode = if hard { Mode::Hard } else { Mode::Soft };
-        spawn(&site, application::write(site.clone(), row, mode, commit, self.plan.noise));
+        let write = application::write(site.clone(), row, mode, commit, self.plan.noise);
+        application::call(&site, "a write", write);
     }
 
     pub(crate) fn read(&mut self, site: &Arc<Site>, row: usize) {
         let way = self.chance.below(100);
-        let read = application::read(site.clone(), row, way);
+        let token = if way > 80 && self.chance.percent(30) { self.any_token() } else { None };
+        let read = application::read(site.clone(), row, way, token);
         let patiently = application::patiently(site.clone(), read);
-        spawn(site, async move {
+        application::call(site, "a read", async move {
             patiently.await;
         });
     }
 
-    fn read_at_least(&mut self, site: &Arc<Site>, row: usize) {
-        let token = {
+    fn read_at_least(&mut self, site: &Arc<Site>, row: usize) -> bool {
+        let Some(token) = self.any_token() else { return false };
+        application::call(site, "a read", application::read_at_least(site.clone(), row, token));
+        true
+    }
+
+    /// What a client may name: a token that was told, most likely a recent one, or one that was made up.
+    fn any_token(&mut self) -> Option<Named> {
+        let (at, epoch) = {
             let facts = self.facts.lock();
             let tokens = facts.oracle.tokens();
             let recent = tokens.len().min(if self.chance.percent(80) { 3 } else { 1000 });
-            (recent > 0).then(|| {
-                let at = tokens.len() - 1 - self.chance.index(recent);
-                (at, tokens[at].epoch)
-            })
+            if recent == 0 {
+                return None;
+            }
+            let at = tokens.len() - 1 - self.chance.index(recent);
+            (at, tokens[at].epoch)
         };
-        let Some((token, epoch)) = token else { return };
-        let (token, epoch) = match self.chance.below(100) {
-            0..3 => (None, Epoch { at: epoch.at + self.chance.below(1 << 40), ..epoch }),
-            3..6 => (None, Epoch { line: self.chance.next(), ..epoch }),
-            _ => (Some(token), epoch),
-        };
-        spawn(site, application::read_at_least(site.clone(), row, token, epoch));
+        Some(match self.chance.below(100) {
+            0..3 => Named { told: None, epoch: Epoch { at: epoch.at + self.chance.below(1 << 40), ..epoch } },
+            3..6 => Named { told: None, epoch: Epoch { line: self.chance.next(), ..epoch } },
+            _ => Named { told: Some(at), epoch },
+        })
     }
 
-    fn fill_slot(&mut self) {
+    fn fill_slot(&mut self) -> bool {
         let now = self.executor.now();
         self.slots.retain(|held| now - held.since <= SLOT_AGE);
         if self.slots.is_empty() {
-            return;
+            return false;
         }
         let at = self.chance.index(self.slots.len());
-        if !self.paused.contains(&self.slots[at].site.process()) {
+        let runs = !self.paused.contains(&self.slots[at].site.process());
+        if runs {
             application::fill_slot(self.slots.swap_remove(at));
         }
+        runs
     }
 
     fn end(self, seed: u64) -> Outcome {
@@ -324,7 +358,9 @@ fn watcher(executor: &Arc<Executor>, facts: &Arc<Mutex<Facts>>) -> Watcher {
             let Happening::Appended { record, .. } = happening else { return };
             let names = &mut facts.oracle.names;
             let selectors: Vec<_> = append.selectors.iter().map(|text| names.sel(text)).collect();
-            facts.oracle.appended(by, append.mode, &selectors, record.epoch, now);
+            if facts.oracle.appended(by, append.mode, &selectors, record.epoch, now) {
+                facts.counts.add("queue overflowed");
+            }
         }
         match happening {
             Happening::Appended { by, primary, record } => facts.trace.say(now, None, || {

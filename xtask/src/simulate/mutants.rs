@@ -44,7 +44,10 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
         match caught {
             Some(how) => println!("{:<28} caught ({took:.1} s)  {how}", mutant.name),
             None => {
-                println!("{:<28} NOT CAUGHT in {SEEDS} seeds ({took:.1} s): {}", mutant.name, mutant.story);
+                println!(
+                    "{:<28} NOT CAUGHT in {SEEDS} seeds by {:?} ({took:.1} s): {}",
+                    mutant.name, mutant.breaks, mutant.story
+                );
                 at_large.push(mutant.name);
             }
         }
@@ -79,12 +82,12 @@ fn try_out(mutant: &Mutant, place: &Path) -> Result<Option<String>, Failure> {
     let (file, original) = source(mutant, place)?;
     let write = |text: &str| fs::write(&file, text).map_err(|error| failed(error.to_string()));
     write(&original.replace(mutant.text, mutant.becomes))?;
-    let outcome = build_and_run(place).map_err(failed);
+    let outcome = build_and_run(place, mutant.breaks).map_err(failed);
     write(&original)?;
     outcome
 }
 
-fn build_and_run(place: &Path) -> Result<Option<String>, String> {
+fn build_and_run(place: &Path, breaks: &[&str]) -> Result<Option<String>, String> {
     let manifest = place.join("Cargo.toml").display().to_string();
     let target = place.join("target").display().to_string();
     let build = ["build", "--quiet", "--offline", "--manifest-path", &manifest, "--package", PACKAGE];
@@ -96,7 +99,8 @@ fn build_and_run(place: &Path) -> Result<Option<String>, String> {
     }
     let program = place.join("target").join(PROFILE[1]).join(PACKAGE).display().to_string();
     let seeds = SEEDS.to_string();
-    let run = Step::new("mutant", &program, ["--first", "--seeds", &seeds]);
+    let promises = breaks.iter().flat_map(|promise| ["--promise", promise]);
+    let run = Step::new("mutant", &program, ["--first", "--seeds", &seeds].into_iter().chain(promises));
     let ran = run.command().stderr(Stdio::null()).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&ran.stdout);
     match ran.status.code() {

@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod replaced;
 mod shares;
+mod snapshot;
 mod whole;
 
 use std::convert::Infallible;

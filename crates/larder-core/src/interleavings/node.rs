@@ -12,7 +12,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 const KEY: &[u8] = b"a:1";
 
-fn epoch(at: u64) -> Epoch {
+pub(super) fn epoch(at: u64) -> Epoch {
     Epoch { line: 7, at }
 }
 
@@ -21,7 +21,7 @@ fn named() -> Selector {
 }
 
 /// A node that stands at position 10, with stamps that reach back to the beginning.
-fn node(limit: usize) -> Arc<Node> {
+pub(super) fn node(limit: usize) -> Arc<Node> {
     let node = Arc::new(Node::new(limit, Duration::MAX));
     let opened =
         Opened { head: epoch(10), lineage: Lineage::default(), since: 0, server_ms: 0, server_known: true };
@@ -49,16 +49,16 @@ fn own(selector: Selector, op: u64) -> Batch {
 
 /// An entry in memory: when it was last known valid.
 #[derive(Clone)]
-struct InMemory(Arc<AtomicU64>);
+pub(super) struct InMemory(Arc<AtomicU64>);
 
 impl InMemory {
-    fn new(seen: u64) -> Self {
+    pub(super) fn new(seen: u64) -> Self {
         InMemory(Arc::new(AtomicU64::new(seen)))
     }
 
     /// As the engine takes it: `n` first; `seen == n` is good enough, else the rows decide, and what is valid is dated up
     /// for all who come after.
-    fn is_valid(&self, node: &Node) -> bool {
+    pub(super) fn is_valid(&self, node: &Node) -> bool {
         let n = node.n();
         let seen = self.0.load(Ordering::Relaxed);
         if seen < n && node.check_since(KEY, &[], seen) != Verdict::Valid {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use larder_core::testing::conformance::Subject;
 use larder_core::testing::{RedisOptions, TestRedis, TestRemote};
-use larder_core::{BoxFuture, Remote, remote_conformance};
+use larder_core::{BoxFuture, Epoch, Remote, remote_conformance};
 use larder_redis::Redis;
 use larder_testkit::{RedisCluster, RedisServer, Reply};
 
@@ -32,7 +32,7 @@ struct Real {
 
 impl Real {
     async fn one() -> Real {
-        let server = RedisServer::start().await;
+        let server = RedisServer::builder().persistent(true).start().await;
         let config = Redis::at(server.url()).connections(2);
         Real { config: config.stamp_limit(STAMPS), servers: Servers::One(server) }
     }
@@ -111,6 +111,29 @@ impl Subject for Real {
         }))
     }
 
+    fn lose_old_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        self.lose(&[OLD])
+    }
+
+    fn append_unknown(&self, last: Epoch) -> Option<BoxFuture<'_, Epoch>> {
+        Some(Box::pin(async move {
+            let next = Epoch { at: last.at + 1_000_000, ..last };
+            let (id, line) = (format!("{}-0", next.at), format!("{:016x}", last.line));
+            let prev = format!("{line}:{}", last.at);
+            let record = ["XADD", LOG, &id, "v", "2", "line", &line, "prev", &prev, "new", "yes"];
+            self.tell(LOG.as_bytes(), &record.map(str::as_bytes)).await;
+            let at = next.at.to_string();
+            self.tell(STATE.as_bytes(), &["HSET", STATE, ".last", &at].map(str::as_bytes)).await;
+            next
+        }))
+    }
+
+    /// Not a cluster: a node of it that restarts is failed over first.
+    fn restart(&self) -> Option<BoxFuture<'_, ()>> {
+        let Servers::One(server) = &self.servers else { return None };
+        Some(Box::pin(server.restart()))
+    }
+
     fn stamp_limit(&self) -> Option<u32> {
         Some(STAMPS)
     }
@@ -176,6 +199,27 @@ impl Subject for Simulated {
 
     fn trim(&self) -> Option<BoxFuture<'_, ()>> {
         self.done(|redis| redis.trim(0))
+    }
+
+    fn lose_old_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        self.done(TestRedis::lose_old)
+    }
+
+    fn plant<'a>(&'a self, key: &'a [u8], bytes: Bytes) -> Option<BoxFuture<'a, ()>> {
+        self.done(|redis| redis.plant(key, bytes))
+    }
+
+    fn plant_other_type<'a>(&'a self, key: &'a [u8]) -> Option<BoxFuture<'a, ()>> {
+        self.done(|redis| redis.plant_other_type(key))
+    }
+
+    fn append_unknown(&self, _last: Epoch) -> Option<BoxFuture<'_, Epoch>> {
+        let appended = self.redis.append_unknown()?;
+        Some(Box::pin(std::future::ready(appended)))
+    }
+
+    fn restart(&self) -> Option<BoxFuture<'_, ()>> {
+        self.done(|redis| drop(redis.fail_over(0, false, false, 0)))
     }
 
     fn stamp_limit(&self) -> Option<u32> {

@@ -8,16 +8,56 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use larder_core::{Claim, Epoch, Failure, Flown, Hit, Key, Lead, LoadError, LookedUp, Outcome, Tier, Turn};
+use larder_core::{
+    Arrival, Claim, Epoch, Failure, Flown, Hit, Key, Lead, LoadError, LookedUp, Outcome, SkipReason, Tier,
+    Turn,
+};
 
 pub(crate) use self::load::{Broken, load_by_id};
 pub(crate) use self::write::{Held, fill_slot, flood, take_slot, update, write};
 use crate::database::Doc;
+use crate::heard::{Reads, called};
 use crate::oracle::{Called, Reading};
-use crate::site::{App, Site, spawn};
+use crate::site::{App, Site, seconds, spawn};
+
+/// A token that a client names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    /// What the oracle calls it; `None`: it was made up.
+    pub(crate) told: Option<usize>,
+    pub(crate) epoch: Epoch,
+}
+
+/// A call under way, until it returns or its caller is gone.
+struct Open {
+    site: Arc<Site>,
+    number: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.site.facts.lock().open.remove(&self.number);
+    }
+}
+
+/// The application of a process does something, in a task of its own. It must come to an end.
+pub(crate) fn call(site: &Arc<Site>, what: &str, work: impl Future<Output = ()> + Send + 'static) {
+    let number = {
+        let facts = &mut *site.facts.lock();
+        let number = facts.heard.reader();
+        facts.open.insert(number, format!("{site}: {what}, since {:.3} s", seconds(site.now())));
+        number
+    };
+    let open = Open { site: site.clone(), number };
+    let work = Reads { reader: number, work: Box::pin(work) };
+    spawn(site, async move {
+        let _open = open;
+        work.await;
+    });
+}
 
 /// Reads a row, in one of the ways there are.
-pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
+pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64, token: Option<Named>) {
     let Some(app) = site.app() else { return };
     let (resource, id) = {
         let facts = site.facts.lock();
@@ -32,8 +72,8 @@ pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
         25..35 => {
             let reading = site.reading(app, 2 * row, None);
             match app.loading[resource].load(id).await {
-                Ok(doc) => site.read(&reading, *doc, Called::Either, "load"),
-                Err(_) => site.count("read: failed"),
+                Ok(doc) => site.read_quietly(&reading, *doc, "load"),
+                Err(error) => site.fails(&reading, error.as_str(), "load"),
             }
         }
         35..42 => {
@@ -51,12 +91,12 @@ pub(crate) async fn read(site: Arc<Site>, row: usize, way: u64) {
                 load::load(&loader, 2 * row, larder_core::testing::loads_for_others()).await
             });
             match doc.await {
-                Ok(doc) => site.read(&reading, *doc, Called::Either, "get_or_load"),
-                Err(_) => site.count("read: failed"),
+                Ok(doc) => site.read_quietly(&reading, *doc, "get_or_load"),
+                Err(error) => site.fails(&reading, error.as_str(), "get_or_load"),
             }
         }
         52..62 => read_many(&site, app, resource, row).await,
-        _ => read_in_steps(&site, app, row).await,
+        _ => read_in_steps(&site, app, row, token).await,
     }
 }
 
@@ -83,8 +123,9 @@ pub(crate) async fn patiently(site: Arc<Site>, work: impl Future<Output = ()> + 
     done
 }
 
-/// Reads a row, not older than a token. `token`: what the oracle calls it, if it is not made up.
-pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: Option<usize>, epoch: Epoch) {
+/// Reads a row, not older than a token.
+pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, named: Named) {
+    let Named { told: token, epoch } = named;
     let Some(app) = site.app() else { return };
     let (resource, id) = {
         let facts = site.facts.lock();
@@ -107,7 +148,7 @@ pub(crate) async fn read_at_least(site: Arc<Site>, row: usize, token: Option<usi
 fn fetched(site: &Site, reading: &Reading, hit: &Result<Hit<Doc>, LoadError<Broken>>, how: &'static str) {
     match hit {
         Ok(hit) => answered(site, reading, *hit.value, hit.outcome, hit.tier, how),
-        Err(_) => site.count("read: failed"),
+        Err(error) => site.fails(reading, error.as_str(), how),
     }
 }
 
@@ -127,11 +168,10 @@ fn answered(
         (Outcome::Bypass, _) => "read: bypassed",
         (Outcome::Miss | Outcome::Skip, _) => "read: loaded",
     });
-    let called = if outcome == Outcome::Stale { Called::Stale } else { Called::Fresh };
     if (outcome, tier) == (Outcome::Stale, Some(Tier::Memory)) {
         site.shows(reading, doc);
     }
-    site.read(reading, doc, called, how);
+    site.read(reading, doc, called(outcome), how);
 }
 
 /// Reads several rows of a resource at once, this one among them.
@@ -156,16 +196,15 @@ async fn read_many(site: &Arc<Site>, app: &App, resource: usize, row: usize) {
     let answers = app.docs[resource].get_many_or_load_each(ids, load).await;
     for (reading, answer) in readings.iter().zip(answers) {
         match answer {
-            Ok(Some(doc)) => site.read(reading, *doc, Called::Either, "get_many_or_load"),
-            Ok(None) => site.count("read: left out"),
-            Err(_) => site.count("read: failed"),
+            Ok(Some(doc)) => site.read_quietly(reading, *doc, "get_many_or_load"),
+            Ok(None) => site.fails(reading, "refused", "get_many_or_load"),
+            Err(error) => site.fails(reading, error.as_str(), "get_many_or_load"),
         }
     }
 }
 
-/// As the HTTP layer does it.
-async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize) {
-    let how = "steps";
+/// As the HTTP layer does it: what a request names by a token is waited for before the first step.
+async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize, named: Option<Named>) {
     let (resource, id) = {
         let facts = site.facts.lock();
         (facts.db.rows[row].resource, facts.db.rows[row].id)
@@ -182,9 +221,36 @@ async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize) {
         }
         (key.to_key(), 2 * row + usize::from(varies))
     };
-    let reading = site.reading(app, place, None);
+    let Some(named) = named else {
+        let reading = site.reading(app, place, None);
+        return take_steps(site, app, &key, &reading, "steps").await;
+    };
+    match app.cache.arrive(named.epoch).await {
+        Arrival::Arrived => {
+            site.count("steps: arrived at a token");
+            let reading = site.reading(app, place, named.told);
+            take_steps(site, app, &key, &reading, "steps at least").await;
+        }
+        // Ignored: what is lost or made up is worth nothing.
+        Arrival::Unknown => {
+            site.count("steps: an unknown token");
+            app.cache.ignore_token();
+            let reading = site.reading(app, place, None);
+            take_steps(site, app, &key, &reading, "steps").await;
+        }
+        // The front door reads past the cache, by `at_least`.
+        Arrival::Late => site.count("steps: late for a token"),
+    }
+}
+
+async fn take_steps(site: &Arc<Site>, app: &App, key: &Key, reading: &Reading, how: &'static str) {
+    let place = reading.key;
+    let docs = {
+        let facts = site.facts.lock();
+        &app.docs[facts.db.rows[reading.row].resource]
+    };
     let found = |found: &larder_core::Found<Doc>| {
-        answered(site, &reading, *found.value, found.outcome, found.tier, how);
+        answered(site, reading, *found.value, found.outcome, found.tier, how);
     };
     for _ in 0..10 {
         let lead = match docs.claim(key.as_bytes()) {
@@ -193,32 +259,44 @@ async fn read_in_steps(site: &Arc<Site>, app: &App, row: usize) {
                 if it.outcome == Outcome::Hit && lead.is_some() {
                     site.count("early refresh");
                 }
-                refresh(site, app, place, &key, lead);
+                refresh(site, app, place, key, lead);
                 return found(&it);
             }
             Claim::Join(flying) => match flying.wait().await {
                 Flown::Found(it) => return found(&it),
                 Flown::Again => continue,
-                Flown::Unshared | Flown::Failed(_) => return site.count("read: failed"),
+                Flown::Unshared => return site.fails(reading, "refused", how),
+                Flown::Failed(failure) => return site.fails(reading, named(&failure), how),
             },
             Claim::Lead(lead) => lead,
-            Claim::Apart(_) => return site.count("read: failed"),
+            Claim::Apart(SkipReason::Overloaded) => return site.fails(reading, "overloaded", how),
+            Claim::Apart(_) => return site.fails(reading, "refused", how),
         };
         match lead.look_up().await {
             LookedUp::Found(it) => return found(&it),
             LookedUp::Stale(it, lead) => {
-                refresh(site, app, place, &key, lead);
+                refresh(site, app, place, key, lead);
                 return found(&it);
             }
             LookedUp::Nothing(lead) => {
                 return match fill(site, lead, place).await {
-                    Some(filled) => found(&filled),
-                    None => site.count("read: failed"),
+                    Ok(filled) => found(&filled),
+                    Err(reason) => site.fails(reading, reason, how),
                 };
             }
         }
     }
-    site.count("read: failed");
+    site.count("steps: in vain");
+}
+
+fn named(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Loader(_) => "loader",
+        Failure::Panicked => "panicked",
+        Failure::TimedOut => "timed_out",
+        Failure::Overloaded => "overloaded",
+        Failure::ShuttingDown => "shutting_down",
+    }
 }
 
 fn refresh(site: &Arc<Site>, app: &App, place: usize, key: &Key, lead: Option<Lead<Doc>>) {
@@ -228,18 +306,22 @@ fn refresh(site: &Arc<Site>, app: &App, place: usize, key: &Key, lead: Option<Le
     let refresher = site.clone();
     app.docs[resource].refresh_in_background(key, async move {
         if let LookedUp::Nothing(lead) = lead.look_up().await {
-            fill(&refresher, lead, place).await;
+            let _ = fill(&refresher, lead, place).await;
         }
     });
 }
 
-/// Loads when it is this one's turn. Answers what its caller gets, something stale if the load fails.
-async fn fill(site: &Arc<Site>, lead: Lead<Doc>, place: usize) -> Option<larder_core::Found<Doc>> {
+/// Loads when it is this one's turn. Answers what its caller gets, something stale if the load fails; or why there is nothing.
+async fn fill(
+    site: &Arc<Site>,
+    lead: Lead<Doc>,
+    place: usize,
+) -> Result<larder_core::Found<Doc>, &'static str> {
     let mut lead = match lead.turn().await {
-        Turn::Found(found) => return Some(found),
+        Turn::Found(found) => return Ok(found),
         Turn::Overloaded(found) => {
             site.overloaded(place);
-            return found;
+            return found.ok_or("overloaded");
         }
         Turn::Load(lead) => lead,
     };
@@ -247,16 +329,16 @@ async fn fill(site: &Arc<Site>, lead: Lead<Doc>, place: usize) -> Option<larder_
     match load::load_in_time(site, place).await {
         Ok(doc) => {
             let fill = load::fill_of(site, doc);
-            Some(lead.fill(Arc::new(doc), &fill))
+            Ok(lead.fill(Arc::new(doc), &fill))
         }
-        Err(broken) => lead.fail(Failure::Loader(Arc::new(broken))),
+        Err(broken) => lead.fail(Failure::Loader(Arc::new(broken))).ok_or("loader"),
     }
 }
 
 /// Reads every row once, for the end.
 pub(crate) fn read_all(site: &Arc<Site>, rows: usize) {
     for row in 0..rows {
-        spawn(site, read(site.clone(), row, 0));
-        spawn(site, read(site.clone(), row, 99));
+        call(site, "a read", read(site.clone(), row, 0, None));
+        call(site, "a read", read(site.clone(), row, 99, None));
     }
 }

@@ -218,15 +218,27 @@ async fn end_call(site: &Site, call: usize, done: Invalidated) {
     }
 }
 
-/// Calls of many selectors that name nothing: queues overflow, tables and stamps forget.
-pub(crate) async fn flood(site: Arc<Site>) {
+/// Calls of many selectors, so that queues overflow, and tables and stamps forget. Most name nothing; a call that takes several
+/// records names rows in each of them: its token must count for all.
+pub(crate) async fn flood(site: Arc<Site>, row: usize) {
     let Some(app) = site.app() else { return };
     for _ in 0..4 {
         let selectors: Vec<_> = {
             let mut chance = site.chance.lock();
-            (0..chance.between(100, 500)).map(|_| Selector::key(("flood", chance.next()))).collect()
+            let mut some: Vec<_> =
+                (0..chance.between(100, 500)).map(|_| Selector::key(("flood", chance.next()))).collect();
+            let rows = site.facts.lock().db.rows.len();
+            let names: Vec<_> =
+                [row, chance.index(rows), chance.index(rows)].map(|row| one(&site, row)).into();
+            if chance.percent(50) {
+                for name in names {
+                    let at = chance.index(some.len() + 1);
+                    some.insert(at, name);
+                }
+            }
+            some
         };
-        site.count("flood");
+        site.count(if selectors.len() > 256 { "flood: several records" } else { "flood: one record" });
         let call = begin_call(&site, Mode::Hard, &selectors, &[]);
         end_call(&site, call, app.cache.invalidate(selectors).await).await;
     }

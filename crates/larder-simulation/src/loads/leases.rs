@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use larder_core::testing::{LeaseEnd, Path};
 use larder_core::{Epoch, LeaseAnswer, LeaseRequest, Mode, StoreLease};
 
-use super::{ASKINGS, KeyId, Known, Loads, SLACK, Token, When};
+use super::{ASKINGS, KeyId, Known, Loads, SLACK, TURN, Token, When};
 use crate::executor::{Process, Time};
 use crate::oracle::nanos;
 
@@ -82,7 +82,7 @@ impl Loads {
         known: &mut Known<'_>,
     ) -> Result<(), String> {
         let now = known.now;
-        let allowed = self.trip() + SLACK;
+        let allowed = self.trip() + SLACK + self.nodes.len() as u64 * TURN;
         let has_run =
             |loads: &Loads, since| loads.nodes.get(&process).is_some_and(|n| n.has_run_since(since));
         let mut verdict = Ok(());

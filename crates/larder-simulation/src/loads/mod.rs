@@ -26,12 +26,15 @@
 //!
 //! **Throttled.** A node that has something stale to serve does not load a key within `retry_after` of its last failure.
 //!
+//! **Failed.** A read fails only if a load of its key failed, was given up or took too long while it waited, had no room, or was
+//! refused by a loader that knows of none or by a process that is shutting down.
+//!
 //! **Kept.** A node that has loaded a key does not load it again while that load is good: whoever was answered before it ended.
 
 mod leases;
 mod runs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +56,8 @@ type Token = u64;
 const ASKINGS: usize = 8;
 /// Time that passes while a process that is ready does not get its turn.
 pub(super) const SLACK: Time = 10_000_000;
+/// How much longer that takes for each process that there is, when all of them have much to do at one time.
+pub(super) const TURN: Time = 2_000_000;
 
 /// What a loader ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +145,10 @@ pub(crate) struct Loads {
     past: BTreeMap<(Process, KeyId), runs::Past>,
     /// When a place among the loads of a resource last became free in a process.
     freed: BTreeMap<(Process, usize), Time>,
+    /// When a load of a process last failed, or was dropped.
+    failures: BTreeMap<(Process, KeyId), Time>,
+    /// Keys of which a loader has said that it knows of none.
+    unknown: BTreeSet<KeyId>,
     /// When a load of the key last ended, anywhere.
     ended: BTreeMap<KeyId, (Process, Time)>,
 }
@@ -179,6 +188,8 @@ impl Loads {
             running: Vec::new(),
             past: BTreeMap::new(),
             freed: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            unknown: BTreeSet::new(),
             ended: BTreeMap::new(),
         }
     }
@@ -223,6 +234,11 @@ impl Loads {
 
     pub(crate) fn gap(&mut self, process: Process) {
         self.node(process).gaps += 1;
+    }
+
+    /// Has a process run all the time since?
+    pub(crate) fn has_run_since(&self, process: Process, since: Time) -> bool {
+        self.nodes.get(&process).is_some_and(|node| node.has_run_since(since))
     }
 
     fn gaps(&self, process: Process) -> u64 {

@@ -37,6 +37,8 @@ pub(super) struct Past {
     /// Something stale was served from memory.
     shown: Option<(usize, When, u64)>,
     put: Time,
+    /// A store was refused: others have something later, and what this process has is gone.
+    overtaken: Time,
 }
 
 impl Loads {
@@ -87,6 +89,11 @@ impl Loads {
         let run = self.running.swap_remove(at);
         self.ended.insert(run.key, (run.process, known.now));
         self.freed.insert((run.process, known.resource(run.key)), known.now);
+        match end {
+            End::Failed | End::Dropped => drop(self.failures.insert((run.process, run.key), known.now)),
+            End::Unknown => drop(self.unknown.insert(run.key)),
+            End::Value => {}
+        }
         if !run.led {
             return;
         }
@@ -107,6 +114,11 @@ impl Loads {
     /// A value was put by hand.
     pub(crate) fn puts(&mut self, process: Process, key: KeyId, now: Time) {
         self.past.entry((process, key)).or_default().put = now;
+    }
+
+    /// A store of a process was refused.
+    pub(crate) fn overtaken(&mut self, process: Process, key: KeyId, now: Time) {
+        self.past.entry((process, key)).or_default().overtaken = now;
     }
 
     /// Something stale was served from memory.
@@ -149,6 +161,38 @@ impl Loads {
         let is_late = |run: &&Run| run.process == process && run.key == key && run.began.at + timeout <= now;
         let is_late = self.running.iter().any(|run| is_late(&run));
         (is_late || !node.has_run_since(since)).then_some("stale: its process stood still")
+    }
+
+    /// May a read of this process, since `since`, have failed for this reason?
+    pub(crate) fn may_fail(
+        &self,
+        process: Process,
+        key: KeyId,
+        since: Time,
+        reason: &str,
+        known: &Known<'_>,
+    ) -> bool {
+        let rules = &self.rules[known.resource(key)];
+        let timeout = nanos(rules.load_timeout);
+        let node = self.nodes.get(&process);
+        let failed = self.failures.get(&(process, key)).is_some_and(|at| at + SLACK >= since);
+        let closing = node.is_none_or(|node| node.closing);
+        match reason {
+            "loader" | "panicked" => failed,
+            "timed_out" => {
+                let is_late = |run: &Run| {
+                    (run.process, run.key) == (process, key) && run.began.at + timeout <= known.now + SLACK
+                };
+                failed
+                    || known.now + SLACK >= since + timeout
+                    || self.running.iter().any(is_late)
+                    || node.is_none_or(|node| !node.has_run_since(since))
+            }
+            "overloaded" => rules.max_loads.is_some(),
+            "shutting_down" => closing,
+            "refused" => closing || self.unknown.contains(&key),
+            _ => false,
+        }
     }
 
     /// In one process there is one load of a key.
@@ -283,7 +327,8 @@ impl Loads {
         let Some((load, began, ended, End::Value)) = past.last else { return Ok(()) };
         let is_good = known.now + SLACK < ended + nanos(rules.fresh.0);
         let others = self.ended.get(&key).is_some_and(|(of, _)| *of != process);
-        if !rules.memory || rules.early || !is_good || others || past.put >= past.set_out {
+        let replaced = past.put.max(past.overtaken) >= past.set_out;
+        if !rules.memory || rules.early || !is_good || others || replaced {
             return Ok(());
         }
         if !past.caught_up || past.gaps != self.gaps(process) || !self.is_quiet(load, began, account, known) {

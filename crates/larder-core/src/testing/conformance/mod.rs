@@ -12,6 +12,7 @@ mod leases;
 mod log;
 mod loss;
 mod shares;
+mod strange;
 mod values;
 mod walk;
 
@@ -27,6 +28,7 @@ pub use self::leases::*;
 pub use self::log::*;
 pub use self::loss::*;
 pub use self::shares::*;
+pub use self::strange::*;
 pub use self::values::*;
 pub use self::walk::*;
 
@@ -35,8 +37,8 @@ use crate::log::{Append, Author, Epoch, Mode, Opened, Record};
 use crate::remote::{Head, Remote, Round, Store, StoreLease, Stored};
 use crate::runtime::BoxFuture;
 
-/// A remote tier to be tried, and what only the outside can do to it. What answers `None` cannot be done to this one,
-/// and the promise about it is not tried.
+/// A remote tier to be tried, and what only the outside can do to it. What answers `None` cannot be done to this one, and the
+/// promise about it fails, for it has not been tried. Only [`restart`](Self::restart) may be beyond a subject.
 pub trait Subject: Send + Sync {
     /// One more node's way to the tier, connected.
     fn node(&self) -> BoxFuture<'_, Arc<dyn Remote>>;
@@ -59,6 +61,11 @@ pub trait Subject: Send + Sync {
         None
     }
 
+    /// Loses the older generation of stamps, and nothing else.
+    fn lose_old_stamps(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
     /// Loses all records, and nothing else.
     fn trim(&self) -> Option<BoxFuture<'_, ()>> {
         None
@@ -71,6 +78,16 @@ pub trait Subject: Send + Sync {
 
     /// Puts something under a key that is no string of bytes at all.
     fn plant_other_type<'a>(&'a self, _key: &'a [u8]) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
+
+    /// Appends, behind `last`, a record as a newer version might write it. Answers its position.
+    fn append_unknown(&self, _last: Epoch) -> Option<BoxFuture<'_, Epoch>> {
+        None
+    }
+
+    /// Another server process takes over with all the data. `None`: that cannot be done to this one.
+    fn restart(&self) -> Option<BoxFuture<'_, ()>> {
         None
     }
 
@@ -141,6 +158,11 @@ macro_rules! remote_conformance {
             a_lost_log_begins_anew_and_leaves_the_values
             lost_stamps_begin_a_line_without_ancestors
             lost_records_are_a_gap_that_shows
+            lost_older_stamps_move_the_reach_up_and_nothing_else
+            what_rotates_while_stamps_are_read_is_seen
+            a_record_that_nobody_knows_is_told_and_keeps_the_chain
+            opening_tells_the_time_of_the_server
+            another_server_process_begins_a_line
         }
     };
     (@turn $subject:expr; $($promise:ident)*) => {
@@ -158,6 +180,11 @@ macro_rules! remote_conformance {
             }
         )*
     };
+}
+
+/// What a promise needs to be tried.
+fn tried<T>(means: Option<T>) -> T {
+    means.expect("a promise that is not tried is not kept: the subject has no way to try it")
 }
 
 const LIFE: Duration = Duration::from_secs(600);

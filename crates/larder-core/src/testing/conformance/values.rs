@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LIFE, Subject, apart, body, store, value};
+use super::{LIFE, Subject, apart, body, store, tried, value};
 use crate::log::Epoch;
 use crate::remote::{Store, Stored};
 
@@ -52,7 +52,7 @@ pub async fn foreign_bytes_are_given_as_they_are_and_replaced(subject: &dyn Subj
     let remote = subject.node().await;
     let almost = value(Epoch { line: 1, at: u64::MAX }, "")[..19].to_vec();
     for foreign in [b"hello".to_vec(), b"Lr".to_vec(), vec![0xff; 40], almost] {
-        let Some(plant) = subject.plant(b"k", foreign.clone().into()) else { return };
+        let plant = tried(subject.plant(b"k", foreign.clone().into()));
         plant.await;
         assert_eq!(remote.get(b"k").await, Ok(Some(foreign.into())));
         assert_eq!(store(&*remote, "k", 1, 1, "ours").await, Stored::Stored);
@@ -63,7 +63,7 @@ pub async fn foreign_bytes_are_given_as_they_are_and_replaced(subject: &dyn Subj
 /// What is no string is an error that says so, and does not stand in the way of a value.
 pub async fn another_type_is_told_and_replaced(subject: &dyn Subject) {
     let remote = subject.node().await;
-    let Some(plant) = subject.plant_other_type(b"k") else { return };
+    let plant = tried(subject.plant_other_type(b"k"));
     plant.await;
     assert!(remote.get(b"k").await.is_err_and(|error| error.is_wrong_type()));
     assert_eq!(remote.discard(&[(b"k".to_vec(), Epoch { line: 1, at: 1 })]).await, Ok(0));

@@ -160,6 +160,16 @@ impl Log {
         (script.steps, last)
     }
 
+    /// What a newer version would append: a record that nobody here can read, behind the last.
+    pub(super) fn unknown(&self, now_us: u64, kept: usize) -> Option<(Step, Epoch)> {
+        let mut control = self.state.as_ref()?.control.clone();
+        let prev = Some(control.last);
+        control.last.at = now_us.max(control.last.at + 1);
+        let epoch = control.last;
+        let record = Arc::new(Record { epoch, prev, body: RecordBody::Unknown });
+        Some((Step::Record { record, control, kept }, epoch))
+    }
+
     /// Where it stands.
     pub(super) fn head(&self) -> Option<Head> {
         let Control { last, lineage, .. } = self.state.as_ref()?.control.clone();

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::TestRemote;
 use super::faults::Path;
 use super::redis::{At, TestRedis};
+use super::wire::Does;
 use crate::log::{Append, Epoch, Opened, Record, Stamp};
 use crate::remote::{
     Cursor, Head, LeaseAnswer, LeaseRequest, Link, Page, Remote, RemoteError, Round, Store, Stored, Values,
@@ -27,7 +28,15 @@ impl TestRemote {
         path: Path,
         work: impl FnOnce(&TestRedis, At) -> Option<T> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        self.wire.call(path, work).await
+        self.wire.call(path, Does::Read, work).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        path: Path,
+        work: impl FnOnce(&TestRedis, At) -> Option<T> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        self.wire.call(path, Does::Write, work).await
     }
 
     /// One of the two hashes of stamps, in as many calls as it takes.
@@ -48,7 +57,9 @@ impl Remote for TestRemote {
     fn get<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<Option<Bytes>, RemoteError>> {
         let from_replica = self.wire.faults.lock().read_from_replica;
         let key = key.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)))
+        Box::pin(
+            async move { self.ask(Path::Values, move |redis, at| redis.get(at, &key, from_replica)).await? },
+        )
     }
 
     fn get_many<'a>(&'a self, keys: &'a [&'a [u8]]) -> BoxFuture<'a, Values> {
@@ -61,7 +72,8 @@ impl Remote for TestRemote {
                 looks.collect::<Option<Vec<_>>>()
             };
             match self.ask(Path::Values, look).await {
-                Ok(values) => values.into_iter().map(Ok).collect(),
+                // MGET passes by what is no string.
+                Ok(values) => values.into_iter().map(|value| Ok(value.unwrap_or_default())).collect(),
                 Err(error) => vec![Err(error); asked],
             }
         })
@@ -69,7 +81,7 @@ impl Remote for TestRemote {
 
     fn store<'a>(&'a self, key: &'a [u8], store: Store) -> BoxFuture<'a, Result<Stored, RemoteError>> {
         let key = key.to_vec();
-        Box::pin(self.wire.store(move |redis, at| redis.store(at, &key, store)))
+        Box::pin(self.wire.call(Path::Values, Does::Store, move |redis, at| redis.store(at, &key, store)))
     }
 
     fn lease<'a>(
@@ -78,7 +90,7 @@ impl Remote for TestRemote {
         request: &'a LeaseRequest,
     ) -> BoxFuture<'a, Result<LeaseAnswer, RemoteError>> {
         let (key, request) = (key.to_vec(), request.clone());
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.lease(at, &key, &request)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.lease(at, &key, &request)))
     }
 
     fn extend<'a>(
@@ -88,7 +100,7 @@ impl Remote for TestRemote {
         life: Duration,
     ) -> BoxFuture<'a, Result<bool, RemoteError>> {
         let key = key.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.extend(at, &key, token, life)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.extend(at, &key, token, life)))
     }
 
     fn release<'a>(
@@ -98,7 +110,7 @@ impl Remote for TestRemote {
         shared: bool,
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         let key = key.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.release(at, &key, token, shared)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.release(at, &key, token, shared)))
     }
 
     fn wakes(&self, waiter: u64) -> broadcast::Receiver<Wake> {
@@ -113,7 +125,7 @@ impl Remote for TestRemote {
         limit: u64,
     ) -> BoxFuture<'a, Result<bool, RemoteError>> {
         let share = share.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.reserve(at, &share, bytes, life, limit)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.reserve(at, &share, bytes, life, limit)))
     }
 
     fn give_back<'a>(
@@ -123,16 +135,16 @@ impl Remote for TestRemote {
         left: Duration,
     ) -> BoxFuture<'a, Result<(), RemoteError>> {
         let share = share.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.give_back(at, &share, bytes, left)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.give_back(at, &share, bytes, left)))
     }
 
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), RemoteError>> {
         let key = key.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.remove(at, &key)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.remove(at, &key)))
     }
 
     fn open(&self, position: Option<Epoch>, nonce: u64) -> BoxFuture<'_, Result<Opened, RemoteError>> {
-        Box::pin(self.ask(Path::Log, move |redis, at| redis.open(at, position, nonce)))
+        Box::pin(self.change(Path::Log, move |redis, at| redis.open(at, position, nonce)))
     }
 
     fn append<'a>(
@@ -142,7 +154,7 @@ impl Remote for TestRemote {
         nonce: u64,
     ) -> BoxFuture<'a, Result<Epoch, RemoteError>> {
         let append = append.clone();
-        Box::pin(self.ask(Path::Log, move |redis, at| redis.append(at, append, position, nonce)))
+        Box::pin(self.change(Path::Log, move |redis, at| redis.append(at, append, position, nonce)))
     }
 
     fn scan(&self) -> BoxFuture<'_, Result<Vec<Stamp>, RemoteError>> {
@@ -174,7 +186,7 @@ impl Remote for TestRemote {
                 let read = move |redis: Arc<TestRedis>, at: At| -> BoxFuture<'static, Option<Vec<Record>>> {
                     Box::pin(async move { read(&redis, at, position, limit, wait).await })
                 };
-                let records = self.wire.travel(Path::Follow, false, Box::new(read)).await?;
+                let records = self.wire.travel(Path::Follow, Does::Read, Box::new(read)).await?;
                 Ok(Round { head, records })
             };
             match within(&**self.wire.runtime(), wait + FOLLOW_GRACE, round).await {
@@ -203,7 +215,7 @@ impl Remote for TestRemote {
 
     fn discard<'a>(&'a self, values: &'a [(Vec<u8>, Epoch)]) -> BoxFuture<'a, Result<u64, RemoteError>> {
         let values = values.to_vec();
-        Box::pin(self.ask(Path::Values, move |redis, at| redis.discard(at, &values)))
+        Box::pin(self.change(Path::Values, move |redis, at| redis.discard(at, &values)))
     }
 
     fn connect(&self) {}

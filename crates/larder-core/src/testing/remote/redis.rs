@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,9 @@ use super::leases::{Lease, Shares, may_store, micros};
 use super::log::{Call, Log, Step};
 use crate::EPOCH_OFFSET;
 use crate::log::{Append, Epoch, Opened, Record, Stamp};
-use crate::remote::{Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, Store, StoreLease, Stored, Wake};
+use crate::remote::{
+    Cursor, Head, LeaseAnswer, LeaseRequest, PEEKED, Page, RemoteError, Store, StoreLease, Stored, Wake,
+};
 use crate::runtime::{Moment, Runtime};
 
 /// What the server's clock shows when the runtime's stands at [`Moment::ORIGIN`], in microseconds since the Unix epoch.
@@ -47,6 +50,8 @@ pub struct TestRedis {
     pub(super) appended: Notify,
     watcher: Option<Watcher>,
     rings: Mutex<BTreeMap<u64, Ring>>,
+    /// Every call that would change something is refused, as by a server whose disk is full.
+    refuses_writes: AtomicBool,
 }
 
 /// Sends a wake on its way to a node.
@@ -58,13 +63,16 @@ impl fmt::Debug for TestRedis {
     }
 }
 
+/// What is under a key.
+type Got = Result<Option<Bytes>, RemoteError>;
+
 struct Servers {
     /// By identity.
     all: BTreeMap<u64, Server>,
     primary: u64,
     last_id: u64,
     gets: usize,
-    /// When a connection was last answered by a server that is not the primary.
+    /// When a connection was last told of the log by a server that is not the primary.
     misled: BTreeMap<u64, Moment>,
 }
 
@@ -89,15 +97,40 @@ struct Value {
     bytes: Bytes,
     /// By the server's clock, as Redis has it.
     until_us: u64,
+    /// It is no string, and its bytes are none.
+    is_other: bool,
 }
 
 /// One thing done to the data. Replicas do the same, later.
 #[derive(Clone)]
 enum Effect {
-    Set { key: Vec<u8>, value: Value },
-    Remove { key: Vec<u8> },
-    Lease { key: Vec<u8>, lease: Option<Lease> },
+    Set {
+        key: Vec<u8>,
+        value: Value,
+    },
+    Remove {
+        key: Vec<u8>,
+    },
+    Lease {
+        key: Vec<u8>,
+        lease: Option<Lease>,
+    },
     Log(Step),
+    /// FLUSHALL.
+    Flush,
+    Lost(Lost),
+}
+
+/// What an eviction, or a hand, takes away. Redis replicates both like commands.
+#[derive(Clone, Copy)]
+enum Lost {
+    Log,
+    Leases,
+    Records,
+    State,
+    Old,
+    /// All records but so many.
+    RecordsBut(usize),
 }
 
 /// The same data, some scripts behind.
@@ -122,6 +155,15 @@ impl Data {
                 self.leases.remove(key);
             }
             Effect::Log(step) => self.log.apply(step),
+            Effect::Flush => *self = Data::default(),
+            Effect::Lost(lost) => match *lost {
+                Lost::Log => self.log = Log::default(),
+                Lost::Leases => self.leases.clear(),
+                Lost::Records => self.log.lose_records(),
+                Lost::State => self.log.lose_state(),
+                Lost::Old => self.log.lose_old(),
+                Lost::RecordsBut(kept) => self.log.trim(kept),
+            },
         }
     }
 
@@ -159,15 +201,6 @@ impl Server {
         }
     }
 
-    /// What befalls the data itself befalls every copy: an eviction is replicated like a command.
-    fn everywhere(&mut self, change: impl Fn(&mut Data)) {
-        change(&mut self.data);
-        if let Some(replica) = &mut self.replica {
-            replica.catch_up(Moment::from_nanos(u64::MAX));
-            change(&mut replica.data);
-        }
-    }
-
     fn clock_us(&self, now: Moment) -> u64 {
         let up: u64 = now.since(Moment::ORIGIN).as_micros().try_into().unwrap_or(u64::MAX);
         BEGINNING_US.saturating_add(up).saturating_add_signed(self.ahead_us)
@@ -191,7 +224,15 @@ impl TestRedis {
             misled: BTreeMap::new(),
         };
         let (servers, appended) = (Mutex::new(servers), Notify::new());
-        Arc::new(TestRedis { runtime, options, servers, appended, watcher, rings: Mutex::default() })
+        Arc::new(TestRedis {
+            runtime,
+            options,
+            servers,
+            appended,
+            watcher,
+            rings: Mutex::default(),
+            refuses_writes: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
@@ -210,6 +251,12 @@ impl TestRedis {
         work(servers.all.get_mut(&primary).expect("there is always a primary"))
     }
 
+    /// Something befalls the primary; its replica hears of it as it hears of commands.
+    fn befall(&self, effect: Effect) {
+        let now = self.runtime.now();
+        self.on_primary(|server| server.commit(vec![effect], now));
+    }
+
     /// The server that takes writes now: its identity.
     pub fn primary(&self) -> u64 {
         self.servers.lock().primary
@@ -225,6 +272,24 @@ impl TestRedis {
         self.on_primary(|server| server.replica.as_ref().map_or(0, |replica| replica.behind.len()))
     }
 
+    /// From now on whatever would change something is refused, or taken again: MISCONF, NOREPLICAS. Reads are answered.
+    pub fn refuse_writes(&self, refused: bool) {
+        self.refuses_writes.store(refused, Ordering::Release);
+    }
+
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.refuses_writes.load(Ordering::Acquire)
+    }
+
+    /// The last of these: what to lose so that the last FLUSHALL is undone. None if the replica has run that already.
+    pub fn since_flush(&self) -> usize {
+        let is_flush = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Flush));
+        self.on_primary(|server| {
+            let behind = server.replica.iter().flat_map(|replica| replica.behind.iter().rev());
+            behind.enumerate().find(|(_, (_, effects))| is_flush(effects)).map_or(0, |(at, _)| at + 1)
+        })
+    }
+
     /// Is that server there still?
     pub(super) fn lives(&self, server: u64) -> bool {
         self.servers.lock().all.contains_key(&server)
@@ -232,17 +297,17 @@ impl TestRedis {
 
     /// FLUSHALL.
     pub fn flush(&self) {
-        self.on_primary(|server| server.everywhere(|data| *data = Data::default()));
+        self.befall(Effect::Flush);
     }
 
     /// All of the log is lost, the values stay.
     pub fn lose_log(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log = Log::default()));
+        self.befall(Effect::Lost(Lost::Log));
     }
 
     /// All leases are evicted.
     pub fn lose_leases(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.leases.clear()));
+        self.befall(Effect::Lost(Lost::Leases));
     }
 
     /// The leases that live.
@@ -256,22 +321,22 @@ impl TestRedis {
 
     /// `:log` alone is evicted.
     pub fn lose_records(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_records()));
+        self.befall(Effect::Lost(Lost::Records));
     }
 
     /// `:state` alone is evicted: the stamps, and where the log stands.
     pub fn lose_state(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_state()));
+        self.befall(Effect::Lost(Lost::State));
     }
 
     /// `:old` alone is evicted: the older stamps.
     pub fn lose_old(&self) {
-        self.on_primary(|server| server.everywhere(|data| data.log.lose_old()));
+        self.befall(Effect::Lost(Lost::Old));
     }
 
     /// The stream is trimmed to `kept` records.
     pub fn trim(&self, kept: usize) {
-        self.on_primary(|server| server.everywhere(|data| data.log.trim(kept)));
+        self.befall(Effect::Lost(Lost::RecordsBut(kept)));
     }
 
     /// Steps the clock of the primary.
@@ -282,9 +347,16 @@ impl TestRedis {
 
     /// Another process takes over, with the data less the last `lost` scripts; answers the records that are lost with
     /// them. `deposed_answers`: the old one stays, for those who are connected to it. A restart is the same with nobody left.
+    /// `values_stay`: of what is lost only the log is; values are on another shard, which has lost nothing.
     ///
     /// Without a replica nothing can be lost.
-    pub fn fail_over(&self, lost: usize, deposed_answers: bool, ahead_us: i64) -> Vec<Epoch> {
+    pub fn fail_over(
+        &self,
+        lost: usize,
+        values_stay: bool,
+        deposed_answers: bool,
+        ahead_us: i64,
+    ) -> Vec<Epoch> {
         let mut servers = self.servers.lock();
         let old = servers.primary;
         let deposed = servers.all.get_mut(&old).expect("there is always a primary");
@@ -292,13 +364,16 @@ impl TestRedis {
         let data = match deposed.replica.take() {
             Some(mut replica) => {
                 let kept = replica.behind.len().saturating_sub(lost);
-                for (_, effects) in replica.behind.drain(kept..) {
-                    gone.extend(effects.iter().filter_map(|effect| match effect {
-                        Effect::Log(Step::Record { record, .. }) => Some(record.epoch),
-                        _ => None,
-                    }));
-                }
+                let tail: Vec<_> = replica.behind.drain(kept..).flat_map(|(_, effects)| effects).collect();
+                gone.extend(tail.iter().filter_map(|effect| match effect {
+                    Effect::Log(Step::Record { record, .. }) => Some(record.epoch),
+                    _ => None,
+                }));
                 replica.catch_up(Moment::from_nanos(u64::MAX));
+                let of_values = |effect: &&Effect| {
+                    matches!(effect, Effect::Set { .. } | Effect::Remove { .. } | Effect::Lease { .. })
+                };
+                tail.iter().filter(of_values).filter(|_| values_stay).for_each(|e| replica.data.apply(e));
                 replica.data
             }
             None => deposed.data.clone(),
@@ -331,7 +406,7 @@ impl TestRedis {
         self.appended.notify_waiters();
     }
 
-    /// When was the log last read or written, on that connection, at a server that had been deposed?
+    /// When did a server that had been deposed last tell of the log, on that connection?
     pub fn misled(&self, connection: u64) -> Option<Moment> {
         self.servers.lock().misled.get(&connection).copied()
     }
@@ -340,12 +415,35 @@ impl TestRedis {
         self.on_primary(|server| server.data.values.get(key).map(|value| value.bytes.clone()))
     }
 
-    pub(super) fn plant(&self, key: &[u8], bytes: Bytes) {
+    /// Puts bytes under a key, as some other program would.
+    pub fn plant(&self, key: &[u8], bytes: Bytes) {
+        self.put(key, bytes, false);
+    }
+
+    /// Puts something under a key that is no string.
+    pub fn plant_other_type(&self, key: &[u8]) {
+        self.put(key, Bytes::new(), true);
+    }
+
+    fn put(&self, key: &[u8], bytes: Bytes, is_other: bool) {
         let now = self.runtime.now();
         self.on_primary(|server| {
             let until_us = server.clock_us(now) + 3_600_000_000;
-            server.data.values.insert(key.to_vec(), Value { bytes, until_us });
+            server.data.values.insert(key.to_vec(), Value { bytes, until_us, is_other });
         });
+    }
+
+    /// Appends a record of a kind that nobody knows, as a newer version would.
+    pub fn append_unknown(&self) -> Option<Epoch> {
+        let now = self.runtime.now();
+        let appended = self.on_primary(|server| {
+            let now_us = server.clock_us(now);
+            let (step, epoch) = server.data.log.unknown(now_us, self.options.records)?;
+            server.commit(vec![Effect::Log(step)], now);
+            Some(epoch)
+        });
+        self.appended.notify_waiters();
+        appended
     }
 
     pub(super) fn len(&self) -> usize {
@@ -362,18 +460,20 @@ impl TestRedis {
         Some(work(servers.all.get_mut(&server)?, self.runtime.now()))
     }
 
-    /// As [`on`](Self::on), for a command of the log.
-    fn on_log<T>(&self, at: At, work: impl FnOnce(&mut Server, Moment, bool) -> T) -> Option<T> {
+    /// As [`on`](Self::on), for a command that tells of the log: whoever hears it from a server that had been deposed is
+    /// misled.
+    fn tells<T>(&self, at: At, work: impl FnOnce(&mut Server, Moment, bool) -> T) -> Option<T> {
         let mut servers = self.servers.lock();
         let now = self.runtime.now();
         let primary = servers.primary == at.server;
+        let told = work(servers.all.get_mut(&at.server)?, now, primary);
         if !primary {
             servers.misled.insert(at.connection, now);
         }
-        Some(work(servers.all.get_mut(&at.server)?, now, primary))
+        Some(told)
     }
 
-    pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Option<Bytes>> {
+    pub(super) fn get(&self, at: At, key: &[u8], from_replica: bool) -> Option<Got> {
         self.servers.lock().gets += 1;
         let lag = self.options.replica.unwrap_or_default();
         self.on(at.server, |server, now| {
@@ -385,7 +485,10 @@ impl TestRedis {
                 }
                 None => &server.data,
             };
-            data.get(key, now_us).cloned()
+            match data.values.get(key).filter(|value| now_us < value.until_us) {
+                Some(value) if value.is_other => Err(RemoteError::wrong_type("it is no string")),
+                there => Ok(there.map(|value| value.bytes.clone())),
+            }
         })
     }
 
@@ -409,7 +512,7 @@ impl TestRedis {
             let mut effects = Vec::new();
             if stored {
                 let until_us = now_us.saturating_add(micros(store.life));
-                let value = Value { bytes: store.bytes, until_us };
+                let value = Value { bytes: store.bytes, until_us, is_other: false };
                 effects.push(Effect::Set { key: key.to_vec(), value });
             }
             if ended.is_some() {
@@ -543,7 +646,7 @@ impl TestRedis {
     }
 
     pub(super) fn open(&self, at: At, from: Option<Epoch>, nonce: u64) -> Option<Opened> {
-        let opened = self.on_log(at, |server, now, primary| {
+        let opened = self.tells(at, |server, now, primary| {
             let call = self.call(server, now, at, from, nonce);
             let (steps, head, lineage) = server.data.log.open(&call);
             self.write(server, now, primary, at.connection, steps);
@@ -555,7 +658,8 @@ impl TestRedis {
     }
 
     pub(super) fn append(&self, at: At, append: Append, from: Option<Epoch>, nonce: u64) -> Option<Epoch> {
-        let appended = self.on_log(at, |server, now, primary| {
+        let primary = at.server == self.primary();
+        let appended = self.on(at.server, |server, now| {
             let call = self.call(server, now, at, from, nonce);
             let (steps, token) = server.data.log.append(&call, append);
             self.write(server, now, primary, at.connection, steps);
@@ -573,19 +677,19 @@ impl TestRedis {
         after: Option<&Stamp>,
         limit: usize,
     ) -> Option<Option<Vec<Stamp>>> {
-        self.on_log(at, |server, _, _| server.data.log.scan(old, after, limit))
+        self.tells(at, |server, _, _| server.data.log.scan(old, after, limit))
     }
 
     pub(super) fn head(&self, at: At) -> Option<Option<Head>> {
-        self.on_log(at, |server, _, _| server.data.log.head())
+        self.tells(at, |server, _, _| server.data.log.head())
     }
 
     pub(super) fn behind(&self, at: At, position: u64, limit: usize) -> Option<Vec<Record>> {
-        self.on_log(at, |server, _, _| server.data.log.behind(position, limit))
+        self.tells(at, |server, _, _| server.data.log.behind(position, limit))
     }
 
     pub(super) fn before(&self, at: At, position: Option<u64>, limit: usize) -> Option<Vec<Record>> {
-        self.on_log(at, |server, _, _| server.data.log.before(position, limit))
+        self.tells(at, |server, _, _| server.data.log.before(position, limit))
     }
 
     pub(super) fn page(&self, at: At, under: &[Vec<u8>], cursor: Cursor, limit: usize) -> Option<Page> {

@@ -38,6 +38,15 @@ struct Line {
     server: AtomicU64,
 }
 
+/// What a call does to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Does {
+    Read,
+    Write,
+    /// Writes, and may be [held](Faults::hold_stores).
+    Store,
+}
+
 /// A call as the server does it. `None`: that server is gone.
 pub(super) type Work<T> = Box<dyn FnOnce(Arc<TestRedis>, At) -> BoxFuture<'static, Option<T>> + Send>;
 
@@ -195,13 +204,23 @@ impl Wire {
         }
     }
 
+    /// Does nothing hold such a call?
+    fn is_free(&self, path: Path, does: Does) -> bool {
+        let faults = self.faults.lock();
+        !(faults.hangs(path) || does == Does::Store && faults.hold_stores)
+    }
+
+    /// A server that takes no writes says so.
+    fn is_refused(&self, does: Does) -> Result<(), RemoteError> {
+        match does != Does::Read && self.redis.refuses_writes() {
+            true => Err(RemoteError::refused("MISCONF")),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until the call can be made, or fails because it cannot.
-    async fn reach(&self, path: Path, store: bool) -> Result<(), RemoteError> {
-        self.until(|| {
-            let faults = self.faults.lock();
-            faults.is_down(path) || !(faults.hangs(path) || store && faults.hold_stores)
-        })
-        .await;
+    async fn reach(&self, path: Path, does: Does) -> Result<(), RemoteError> {
+        self.until(|| self.faults.lock().is_down(path) || self.is_free(path, does)).await;
         match self.faults.lock().is_down(path) {
             true => Err(RemoteError::disconnected("switched off")),
             false => Ok(()),
@@ -212,38 +231,32 @@ impl Wire {
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         path: Path,
+        does: Does,
         work: impl FnOnce(&TestRedis, At) -> Option<T> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        self.travel(path, false, Box::new(|redis, at| Box::pin(async move { work(&redis, at) }))).await
-    }
-
-    /// A call that stores.
-    pub(super) async fn store<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&TestRedis, At) -> Option<T> + Send + 'static,
-    ) -> Result<T, RemoteError> {
-        self.travel(Path::Values, true, Box::new(|redis, at| Box::pin(async move { work(&redis, at) }))).await
+        self.travel(path, does, Box::new(|redis, at| Box::pin(async move { work(&redis, at) }))).await
     }
 
     /// A call: there, done, and back.
     pub(super) async fn travel<T: Send + 'static>(
         self: &Arc<Self>,
         path: Path,
-        store: bool,
+        does: Does,
         work: Work<T>,
     ) -> Result<T, RemoteError> {
         let faults = self.faults.lock().paths[path as usize].clone();
         if !faults.is_wire() {
-            self.reach(path, store).await?;
+            self.reach(path, does).await?;
             let connection = self.line(path).connection.load(Ordering::Acquire);
             let broken = self.until(|| self.line(path).connection.load(Ordering::Acquire) != connection);
+            self.is_refused(does)?;
             let done = tokio::select! {
                 biased;
                 done = work(self.redis.clone(), self.at(path)) => done,
                 () = broken => return Err(RemoteError::disconnected("the connection broke")),
             };
             // It may have taken its time.
-            self.reach(path, store).await?;
+            self.reach(path, does).await?;
             return done.ok_or_else(|| self.server_gone(path));
         }
         if self.faults.lock().is_down(path) {
@@ -260,10 +273,7 @@ impl Wire {
             let network = wire.redis.runtime().clone();
             network.sleep(there).await;
             let mine = || wire.line(path).connection.load(Ordering::Acquire) == connection;
-            let free = || {
-                let faults = wire.faults.lock();
-                !(faults.hangs(path) || store && faults.hold_stores)
-            };
+            let free = || wire.is_free(path, does);
             // In a black hole it stays until the hole is gone, or the connection is.
             if !free() {
                 wire.until(|| free() || !mine()).await;
@@ -274,9 +284,10 @@ impl Wire {
             if lost {
                 return;
             }
-            let done = match refused {
-                true => Err(RemoteError::refused("not now")),
-                false => work(wire.redis.clone(), at).await.ok_or_else(|| wire.server_gone(path)),
+            let done = match wire.is_refused(does) {
+                _ if refused => Err(RemoteError::refused("not now")),
+                Err(refused) => Err(refused),
+                Ok(()) => work(wire.redis.clone(), at).await.ok_or_else(|| wire.server_gone(path)),
             };
             network.sleep(back).await;
             wire.until(|| free() || !mine()).await;
