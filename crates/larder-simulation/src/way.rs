@@ -161,6 +161,8 @@ impl Remote for Way {
             let stored = match store.lease {
                 StoreLease::Ends(token) => self.about(token, true, self.remote.store(key, store)).await,
                 StoreLease::Apart | StoreLease::Breaks => self.remote.store(key, store).await,
+                // What is given back stays in memory, whatever is there.
+                StoreLease::Yields => return self.remote.store(key, store).await,
             };
             if let (Ok(Stored::Overtaken), Some(site)) = (&stored, self.site.upgrade()) {
                 site.overtaken(key);
