@@ -140,14 +140,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         becomes: "if self.sent_holds_on.replace(line).is_none_or(|_| true) {",
     },
     Mutant {
-        name: "tail-rows-stay",
-        story: "Rows from a lost tail keep positions that the new line has not reached: what is loaded there is dead for as long.",
-        breaks: &["should find"],
-        file: "log/node/advance.rs",
-        text: "self.table.move_tail(beyond, start);",
-        becomes: "let _ = &self.table;",
-    },
-    Mutant {
         name: "joiner-unchecked",
         story: "Who joins a flight takes its result, whatever was invalidated before he came.",
         breaks: &["(a)", "(b)"],
