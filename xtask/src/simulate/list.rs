@@ -62,7 +62,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         story: "A slow store puts the value of an earlier load in the place of a later one. (Breaks the simulated server; that the \
                 real script fences is `the_newest_load_of_a_line_wins` of the conformance, on a server and a cluster.)",
         breaks: &["was replaced by an earlier load"],
-        file: "testing/remote/redis.rs",
+        file: "testing/remote/redis/commands.rs",
         text: "let stored = may_store(store.lease, epoch, lease, over);",
         becomes: "let stored = may_store(store.lease, epoch, lease, over.filter(|_| key.is_empty()));",
     },
@@ -169,7 +169,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         story: "A lease is granted although another process has it: both load. (Breaks the simulated server; of the real script \
                 `a_lease_is_granted_once_and_whoever_is_refused_is_told_whose_it_is` proves it.)",
         breaks: &["loads it already, with a lease"],
-        file: "testing/remote/redis.rs",
+        file: "testing/remote/redis/commands.rs",
         text: "Some(lease) if lease.token != request.token && Some(lease.token) != request.vain => {",
         becomes: "Some(lease) if lease.token != request.token && lease.token % 8 != 0 && Some(lease.token) != request.vain => {",
     },
