@@ -40,11 +40,13 @@ impl Engine {
     /// Runs a store of about `bytes` in the background, after the one of the same key that runs, instead of one that waits.
     ///
     /// Stores of a key run in the order in which they come here, which need not be that of what they store. `overtaken`
-    /// says whether something newer has been put; whoever puts does so before he comes here himself.
+    /// says whether something newer has been put; whoever puts does so before he comes here himself. One that `yields` takes
+    /// nobody's place: if another store of the key runs or waits, that one is as new, and may do more.
     pub(crate) fn spawn_store(
         self: &Arc<Self>,
         key: &Key,
         bytes: usize,
+        yields: bool,
         overtaken: impl FnOnce() -> bool,
         store: BoxFuture<'static, ()>,
     ) -> Storage {
@@ -57,7 +59,7 @@ impl Engine {
         let (storage, first, _dropped) = {
             let mut running = self.stores.running.lock();
             // Under the lock: what is put from here on is stored later.
-            if overtaken() {
+            if overtaken() || yields && running.contains_key(key) {
                 (Storage::Overtaken, None, Some(next))
             } else if let Some(place) = running.get_mut(key) {
                 match busy {

@@ -74,7 +74,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
     pub(super) fn remove_remotely(self: &Arc<Self>, key: &Key) {
         let (handle, removed) = (self.clone(), key.clone());
         let remove = async move { handle.take_out(&removed).await };
-        self.engine.spawn_store(key, 0, || false, Box::pin(remove));
+        self.engine.spawn_store(key, 0, false, || false, Box::pin(remove));
     }
 
     /// A load that began within the lag of the replicas after an invalidation may have read what that had replaced: what it
@@ -213,6 +213,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
         }
         let (shared, handle, key) = (key, self.clone(), key.clone());
         let (tags, stored, entry_of) = (entry.shared_tags(), entry.stored, entry.clone());
+        let yields = matches!(held, Held::Yields);
         let store = async move {
             let (Some(remote), Some(codec)) = (&handle.engine.remote, &handle.codec) else { return };
             let mut payload = Vec::new();
@@ -266,7 +267,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                         Stored::Overtaken => {
                             // Others have something later. This node must not go on for a whole ttl with what it has. What
                             // was given back has been here for a while, and is good for as long as it was.
-                            if lease != StoreLease::Yields {
+                            if !yields {
                                 handle.engine.memory.discard(&Probe::from(&key), &entry_of);
                             }
                             Count::StoresRefused
@@ -279,7 +280,7 @@ impl<V: Send + Sync + 'static> Handle<V> {
                 handle.give_back(excess).await;
             }
         };
-        let storage = engine.spawn_store(shared, entry.weight as usize, overtaken, Box::pin(store));
+        let storage = engine.spawn_store(shared, entry.weight as usize, yields, overtaken, Box::pin(store));
         if storage == Storage::Busy {
             self.counters.count(Count::StoreErrors);
         }
