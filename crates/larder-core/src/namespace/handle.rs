@@ -143,15 +143,12 @@ impl<V: Send + Sync + 'static> Handle<V> {
             return None;
         }
         let now = self.engine.clock.now();
-        let written = || self.engine.fresh_in_memory(&Probe::of(self.key(key).as_bytes()), now);
         let glance = match key.as_text() {
-            // Text is looked up where it lies: written out first, it would be read before it has settled. Whether it is written
-            // as it is need be known only if nothing is found.
-            Some(text) if self.sub.is_empty() => {
-                let found = self.engine.fresh_in_memory(&self.prefix.probe(text), now);
-                if found.is_none() && !is_plain(text) { written() } else { found }
+            // Plain text is looked up where it lies: written out first, it would be read before it has settled.
+            Some(text) if self.sub.is_empty() && is_plain(text) => {
+                self.engine.fresh_in_memory(&self.prefix.probe(text), now)
             }
-            _ => written(),
+            _ => self.engine.fresh_in_memory(&Probe::of(self.key(key).as_bytes()), now),
         }?;
         if self.is_nearly_due(&glance, now) {
             return None;
