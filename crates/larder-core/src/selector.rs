@@ -205,6 +205,10 @@ struct Hasher(std::sync::LazyLock<SoundHash>);
 
 static HASHER: Hasher = Hasher(std::sync::LazyLock::new(SoundHash::default));
 
+/// The selector that names every entry.
+static EVERYTHING: std::sync::LazyLock<SelectorHash> =
+    std::sync::LazyLock::new(|| HASHER.hash(Kind::All, b""));
+
 impl Hasher {
     #[inline]
     fn hash(&self, kind: Kind, name: &[u8]) -> SelectorHash {
@@ -215,11 +219,20 @@ impl Hasher {
 /// Calls `visit` with every selector that names an entry: everything, each subtree above it, its key, its tags.
 #[inline]
 pub(crate) fn each_of(key: &[u8], tags: &[Tag], mut visit: impl FnMut(SelectorHash)) {
-    let name = key::name_of(key);
-    visit(HASHER.hash(Kind::All, b""));
-    for (at, _) in name.iter().enumerate().filter(|&(_, &b)| b == b':') {
-        visit(HASHER.hash(Kind::Under, &name[..at]));
+    visit(*EVERYTHING);
+    // Once through the key, and no further than its name.
+    let mut end = key.len();
+    for (at, &b) in key.iter().enumerate() {
+        match b {
+            b':' => visit(HASHER.hash(Kind::Under, &key[..at])),
+            key::VARIANT => {
+                end = at;
+                break;
+            }
+            _ => {}
+        }
     }
+    let name = &key[..end];
     visit(HASHER.hash(Kind::Under, name));
     visit(HASHER.hash(Kind::Key, name));
     for tag in tags {
